@@ -1,0 +1,20 @@
+{
+  "targets": [
+    {
+      "target_name": "flannelette",
+      "sources": [
+        "native/binding.cc",
+        "native/batch.cc",
+        "native/tun.cc",
+        "native/udp.cc",
+        "native/wait.cc",
+        "native/notify.cc"
+      ],
+      "include_dirs": ["native"],
+      "cflags": ["-O3", "-Wall", "-Wextra", "-fvisibility=hidden"],
+      "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
+      "cflags!": ["-O2"],
+      "defines": ["NAPI_VERSION=8"]
+    }
+  ]
+}
