@@ -1,0 +1,210 @@
+// The addon's surface: arguments in, integers out. src/dataplane/native.ts is the only caller and has checked every
+// argument; what comes back below zero is a negated errno value, from which TypeScript makes its errors.
+#include <node_api.h>
+
+#include <cerrno>
+#include <memory>
+#include <string>
+
+#include <unistd.h>
+
+#include "batch.h"
+#include "layout.h"
+#include "notify.h"
+#include "tun.h"
+#include "udp.h"
+#include "wait.h"
+
+namespace {
+
+using flannelette::Batch;
+
+constexpr size_t kMaxArguments = 5;
+
+struct Arguments {
+  Arguments(napi_env environment, napi_callback_info info) : env(environment) {
+    napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
+  }
+
+  int32_t Integer(size_t index) const {
+    int32_t value = 0;
+    napi_get_value_int32(env, values[index], &value);
+    return value;
+  }
+
+  uint32_t Unsigned(size_t index) const {
+    uint32_t value = 0;
+    napi_get_value_uint32(env, values[index], &value);
+    return value;
+  }
+
+  bool Flag(size_t index) const {
+    bool value = false;
+    napi_get_value_bool(env, values[index], &value);
+    return value;
+  }
+
+  std::string Text(size_t index) const {
+    size_t length = 0;
+    napi_get_value_string_utf8(env, values[index], nullptr, 0, &length);
+    std::string text(length + 1, '\0');
+    napi_get_value_string_utf8(env, values[index], &text[0], text.size(), &length);
+    text.resize(length);
+    return text;
+  }
+
+  Batch* TheBatch() const {
+    void* batch = nullptr;
+    napi_get_value_external(env, values[0], &batch);
+    return static_cast<Batch*>(batch);
+  }
+
+  napi_env env;
+  size_t count = kMaxArguments;
+  napi_value values[kMaxArguments] = {};
+};
+
+napi_value Integer(napi_env env, int32_t value) {
+  napi_value result = nullptr;
+  napi_create_int32(env, value, &result);
+  return result;
+}
+
+// openTun(name, multiQueue): fd
+napi_value OpenTun(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return Integer(env, flannelette::OpenTun(arguments.Text(0).c_str(), arguments.Flag(1)));
+}
+
+// tunName(fd): name, or a number
+napi_value TunName(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  char name[flannelette::kInterfaceNameBytes] = {};
+  const int error = flannelette::TunName(arguments.Integer(0), name);
+  if (error < 0) return Integer(env, error);
+  napi_value result = nullptr;
+  napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &result);
+  return result;
+}
+
+// setTunPersistent(fd, persistent)
+napi_value SetTunPersistent(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return Integer(env, flannelette::SetTunPersistent(arguments.Integer(0), arguments.Flag(1)));
+}
+
+// openUdp(address, port, shared, bufferBytes): fd
+napi_value OpenUdp(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return Integer(env, flannelette::OpenUdp(arguments.Unsigned(0), static_cast<uint16_t>(arguments.Unsigned(1)),
+                                           arguments.Flag(2), arguments.Integer(3)));
+}
+
+// pathMtu(source, destination): bytes
+napi_value PathMtu(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return Integer(env, flannelette::PathMtu(arguments.Unsigned(0), arguments.Unsigned(1)));
+}
+
+// closeFd(fd)
+napi_value CloseFd(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return Integer(env, close(arguments.Integer(0)) < 0 ? -errno : 0);
+}
+
+// openWakeup(): fd
+napi_value OpenWakeup(napi_env env, napi_callback_info) { return Integer(env, flannelette::OpenWakeup()); }
+
+// signalWakeup(fd)
+napi_value SignalWakeup(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return Integer(env, flannelette::SignalWakeup(arguments.Integer(0)));
+}
+
+// notifySocket(path, message)
+napi_value NotifySocket(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  const std::string path = arguments.Text(0);
+  const std::string message = arguments.Text(1);
+  return Integer(env, flannelette::NotifySocket(path.data(), path.size(), message.data(), message.size()));
+}
+
+// createBatch(arena, descriptors, tun, socket, wakeup): batch. The caller keeps arena and descriptors alive as long as
+// the batch is used.
+napi_value CreateBatch(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  void* arena = nullptr;
+  size_t arena_bytes = 0;
+  napi_get_buffer_info(env, arguments.values[0], &arena, &arena_bytes);
+  void* descriptors = nullptr;
+  size_t words = 0;
+  napi_get_typedarray_info(env, arguments.values[1], nullptr, &words, &descriptors, nullptr, nullptr);
+  auto batch = std::make_unique<Batch>(static_cast<uint8_t*>(arena), arena_bytes, static_cast<int32_t*>(descriptors),
+                                       words / flannelette::kDescriptorWords, arguments.Integer(2),
+                                       arguments.Integer(3), arguments.Integer(4));
+  napi_value result = nullptr;
+  const auto finalize = [](napi_env, void* data, void*) { delete static_cast<Batch*>(data); };
+  if (napi_create_external(env, batch.get(), finalize, nullptr, &result) == napi_ok) batch.release();
+  return result;
+}
+
+// encapReceive(batch): count
+napi_value EncapReceive(napi_env env, napi_callback_info info) {
+  return Integer(env, Arguments(env, info).TheBatch()->EncapReceive());
+}
+
+// encapTransmit(batch, count)
+napi_value EncapTransmit(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  arguments.TheBatch()->EncapTransmit(arguments.Unsigned(1));
+  return nullptr;
+}
+
+// decapReceive(batch): count
+napi_value DecapReceive(napi_env env, napi_callback_info info) {
+  return Integer(env, Arguments(env, info).TheBatch()->DecapReceive());
+}
+
+// decapTransmit(batch, count)
+napi_value DecapTransmit(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  arguments.TheBatch()->DecapTransmit(arguments.Unsigned(1));
+  return nullptr;
+}
+
+// pause(wakeup, milliseconds)
+napi_value Pause(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return Integer(env, flannelette::Pause(arguments.Integer(0), arguments.Integer(1)));
+}
+
+napi_property_descriptor Function(const char* name, napi_callback callback) {
+  return {name, nullptr, callback, nullptr, nullptr, nullptr, napi_enumerable, nullptr};
+}
+
+}  // namespace
+
+NAPI_MODULE_INIT() {
+  const napi_property_descriptor properties[] = {
+      {"layoutVersion", nullptr, nullptr, nullptr, nullptr, Integer(env, flannelette::kLayoutVersion), napi_enumerable,
+       nullptr},
+      {"deviceDeleted", nullptr, nullptr, nullptr, nullptr, Integer(env, EBADFD), napi_enumerable, nullptr},
+      Function("openTun", OpenTun),
+      Function("tunName", TunName),
+      Function("setTunPersistent", SetTunPersistent),
+      Function("openUdp", OpenUdp),
+      Function("pathMtu", PathMtu),
+      Function("closeFd", CloseFd),
+      Function("openWakeup", OpenWakeup),
+      Function("signalWakeup", SignalWakeup),
+      Function("notifySocket", NotifySocket),
+      Function("createBatch", CreateBatch),
+      Function("encapReceive", EncapReceive),
+      Function("encapTransmit", EncapTransmit),
+      Function("decapReceive", DecapReceive),
+      Function("decapTransmit", DecapTransmit),
+      Function("pause", Pause),
+  };
+  napi_define_properties(env, exports, sizeof properties / sizeof properties[0], properties);
+  return exports;
+}
