@@ -1,0 +1,127 @@
+/**
+ * Encapsulation: from the pods to the underlay.
+ *
+ * Theory of operation. What comes in: a batch of IPv4 packets that the host routed into the overlay device, each with a
+ * descriptor that says where in the arena it lies and how long it is. What goes out: the same packets, their TTL one
+ * lower, each as the payload of one UDP datagram to the node that leases the subnet of its destination. State: none;
+ * the table belongs to the control plane, counters and slow path to the worker.
+ *
+ * A round has four steps. The native receive call drains the device. {@link Encapsulator.walk} gives each packet a
+ * verdict: FORWARD with the next hop's address and port, or a drop reason. The native transmit call sends what is to be
+ * forwarded, straight from the arena. {@link Encapsulator.settle} counts, and copies what somebody has to be told about
+ * into the slow path; only here is it known whether the kernel took a datagram.
+ *
+ * A packet's trip: pod 10.5.1.6 pings 10.5.34.7 on another node, 84 bytes with a TTL of 63 after the host forwarded it.
+ * It is IPv4, the header has 20 bytes, all 84 are there. `lookup(10.5.34.7)` answers slot 3: 192.168.64.3, port 8285.
+ * The TTL becomes 62, the header checksum follows by RFC 1624, and the descriptor says FORWARD, 192.168.64.3, 8285.
+ * Had the TTL been 1, or had nobody leased 10.5.34.0/24, its first 576 bytes would go to the main thread, which answers
+ * with ICMP. Had the kernel said EMSGSIZE, for the path is narrower than the interface, the packet would go there whole
+ * and with the TTL it came with: the main thread refuses or fragments it, as a router does.
+ *
+ * Options, fragments, DF and ICMP pass as they are. Bytes beyond the packet's total length do not.
+ */
+import { constants as osConstants } from 'node:os';
+import { ipv4Checksum, ipv4DontFragment } from '../packet/ipv4.js';
+import { checksumUpdate } from '../packet/checksum.js';
+import type { WorkerCounters } from './counters.js';
+import { ADDRESS, DESCRIPTOR_WORDS, ERROR, FORWARD, LENGTH, OFFSET, PORT, VERDICT } from './descriptors.js';
+import { DropReason } from './drop-reasons.js';
+import { NO_LEASE, OWN_SUBNET, type ForwardingTableReader } from './forwarding-table-reader.js';
+import { decrementTtlUnlessLast, examine } from './inner-packet.js';
+import { QUOTED_BYTES, type SlowPathWriter } from './slow-path.js';
+
+const { EMSGSIZE } = osConstants.errno;
+
+export interface EncapsulatorOptions {
+  readonly table: ForwardingTableReader;
+  readonly arena: Buffer;
+  readonly descriptors: Int32Array;
+  readonly counters: WorkerCounters;
+  readonly slowPath: SlowPathWriter;
+}
+
+export class Encapsulator {
+  private readonly table: ForwardingTableReader;
+  private readonly arena: Buffer;
+  private readonly descriptors: Int32Array;
+  private readonly counters: WorkerCounters;
+  private readonly slowPath: SlowPathWriter;
+
+  constructor(options: EncapsulatorOptions) {
+    this.table = options.table;
+    this.arena = options.arena;
+    this.descriptors = options.descriptors;
+    this.counters = options.counters;
+    this.slowPath = options.slowPath;
+  }
+
+  /** Between receive and transmit: a verdict for each of the first `count` packets. */
+  walk(count: number): void {
+    const { descriptors } = this;
+    for (let at = 0; at < count * DESCRIPTOR_WORDS; at += DESCRIPTOR_WORDS) descriptors[at + VERDICT] = this.decide(at);
+  }
+
+  private decide(at: number): number {
+    const { arena, descriptors, table } = this;
+    const offset = descriptors[at + OFFSET];
+    const fault = examine(arena, descriptors, at);
+    if (fault !== FORWARD) return fault;
+    const destination =
+      (arena[offset + 16] << 24) | (arena[offset + 17] << 16) | (arena[offset + 18] << 8) | arena[offset + 19];
+    const slot = table.lookup(destination);
+    if (slot < 0) {
+      if (slot === NO_LEASE) return DropReason.NoLease;
+      return slot === OWN_SUBNET ? DropReason.OwnSubnet : DropReason.OutsideNetwork;
+    }
+    if (!decrementTtlUnlessLast(arena, offset)) return DropReason.TtlExceeded;
+    descriptors[at + ADDRESS] = table.slotAddress(slot);
+    descriptors[at + PORT] = table.slotPort(slot);
+    return FORWARD;
+  }
+
+  /** After transmit: what became of each of the first `count` packets. */
+  settle(count: number): void {
+    const { descriptors, counters } = this;
+    for (let at = 0; at < count * DESCRIPTOR_WORDS; at += DESCRIPTOR_WORDS) {
+      const verdict = descriptors[at + VERDICT];
+      if (verdict === FORWARD && descriptors[at + ERROR] === 0) counters.forwarded(descriptors[at + LENGTH]);
+      else this.drop(at, verdict);
+    }
+    counters.batch();
+  }
+
+  private drop(at: number, verdict: number): void {
+    const { arena, descriptors, counters } = this;
+    const offset = descriptors[at + OFFSET];
+    const length = descriptors[at + LENGTH];
+    if (verdict === FORWARD) {
+      if (descriptors[at + ERROR] !== EMSGSIZE) {
+        counters.dropped(DropReason.SendFailed);
+        return;
+      }
+      counters.dropped(DropReason.PacketTooBig);
+      incrementTtl(arena, offset);
+      const kept = ipv4DontFragment(arena, offset) ? Math.min(length, QUOTED_BYTES) : length;
+      this.handOver(DropReason.PacketTooBig, descriptors[at + ADDRESS], offset, kept);
+      return;
+    }
+    const reason = verdict as DropReason;
+    counters.dropped(reason);
+    if (reason === DropReason.NoLease || reason === DropReason.TtlExceeded) {
+      this.handOver(reason, 0, offset, Math.min(length, QUOTED_BYTES));
+    }
+  }
+
+  private handOver(reason: DropReason, address: number, offset: number, kept: number): void {
+    if (!this.slowPath.push(reason, address, this.arena, offset, kept)) this.counters.slowPathOverflow();
+  }
+}
+
+/** Takes back what the walk did: the fragments of this packet come by the overlay device, and through a walk, again. */
+function incrementTtl(arena: Buffer, offset: number): void {
+  const oldWord = (arena[offset + 8] << 8) | arena[offset + 9];
+  const mended = checksumUpdate(ipv4Checksum(arena, offset), oldWord, oldWord + 0x0100);
+  arena[offset + 8]++;
+  arena[offset + 10] = mended >>> 8;
+  arena[offset + 11] = mended & 0xff;
+}

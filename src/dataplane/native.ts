@@ -1,0 +1,313 @@
+/**
+ * The native addon as the rest of the program sees it: arguments are checked here, and a refusal of the kernel becomes a
+ * `FlannelError` that says what to do. Below this edge C++ trusts what it is given.
+ */
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { constants as osConstants } from 'node:os';
+import { getSystemErrorMap } from 'node:util';
+import { errorMessage, FlannelError } from '../errors.js';
+import { formatIpv4 } from '../packet/address.js';
+import { DESCRIPTOR_WORDS, LAYOUT_VERSION } from './descriptors.js';
+
+/** What the addon exports: `native/binding.cc`. Results below zero are negated errno values. */
+interface Addon {
+  readonly layoutVersion: number;
+  /** EBADFD, which Node has no name for and whose number depends on the architecture. */
+  readonly deviceDeleted: number;
+  openTun(name: string, multiQueue: boolean): number;
+  tunName(fd: number): string | number;
+  setTunPersistent(fd: number, persistent: boolean): number;
+  openUdp(address: number, port: number, shared: boolean, bufferBytes: number): number;
+  pathMtu(source: number, destination: number): number;
+  closeFd(fd: number): number;
+  openWakeup(): number;
+  signalWakeup(fd: number): number;
+  notifySocket(path: string, message: string): number;
+  createBatch(arena: Buffer, descriptors: Int32Array, tunFd: number, socketFd: number, wakeupFd: number): object;
+  encapReceive(batch: object): number;
+  encapTransmit(batch: object, count: number): void;
+  decapReceive(batch: object): number;
+  decapTransmit(batch: object, count: number): void;
+  pause(wakeupFd: number, milliseconds: number): number;
+}
+
+const { errno } = osConstants;
+
+/** Receive and send buffer of the tunnel's socket, each: some 20 ms at a gigabit per second. */
+const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
+
+let loaded: Addon | undefined;
+
+/** The package's root is three folders above the compiled file, `dist/src/dataplane/native.js`. */
+function addon(): Addon {
+  if (loaded !== undefined) return loaded;
+  const path = fileURLToPath(new URL('../../../build/Release/flannelette.node', import.meta.url));
+  let candidate: Addon;
+  try {
+    candidate = createRequire(import.meta.url)(path) as Addon;
+  } catch (error) {
+    throw new FlannelError('HOST', `cannot load the native addon ${path}: run \`npm run build\``, { cause: error });
+  }
+  if (candidate.layoutVersion !== LAYOUT_VERSION) {
+    throw new FlannelError('HOST', `the native addon ${path} is of another version: run \`npm run build\``);
+  }
+  loaded = candidate;
+  return candidate;
+}
+
+/** An open overlay device. */
+export interface TunDevice {
+  /** The name that the kernel gave it: `flannel0`. */
+  readonly name: string;
+  /** A descriptor for each queue; the caller closes them with {@link closeFd}. */
+  readonly fds: readonly number[];
+}
+
+export interface TunOptions {
+  /**
+   * The device to attach to, made when it does not exist. A `%d` stands for the first free number. By default
+   * `flannel%d`.
+   */
+  readonly name?: string;
+  /** One for each encapsulating worker; several need a kernel of 3.8 or later. */
+  readonly queues: number;
+}
+
+/**
+ * Opens the overlay device without packet information, non-blocking. A device of that name that has another shape (one
+ * queue where several are wanted, or the other way round), left by an earlier run, is replaced by a new one: its
+ * addresses and routes are gone then. Keep it with {@link setTunPersistent}.
+ * @throws FlannelError `HOST`
+ */
+export function openTun({ name = 'flannel%d', queues }: TunOptions): TunDevice {
+  if (typeof name !== 'string' || !/^[^\s/\0]{1,15}$/.test(name)) {
+    throw new TypeError('Expected the "name" of a device to be 1 to 15 characters without blanks and slashes');
+  }
+  expectInteger('queues', queues, 1, 64);
+  const severalQueues = queues > 1;
+  let first = addon().openTun(name, severalQueues);
+  if (first === -errno.EINVAL && removeTun(name, !severalQueues)) first = addon().openTun(name, severalQueues);
+  const fds = [checked(first, (reason) => tunTrouble(name, reason))];
+  try {
+    const named = addon().tunName(fds[0]);
+    if (typeof named === 'number') throw new FlannelError('HOST', tunTrouble(name, describe(named)));
+    while (fds.length < queues) {
+      fds.push(checked(addon().openTun(named, true), (reason) => tunTrouble(named, reason)));
+    }
+    return { name: named, fds };
+  } catch (error) {
+    fds.forEach(closeFd);
+    throw error;
+  }
+}
+
+/** Removes a persistent device that nobody has open, by attaching to it in the shape it has. */
+function removeTun(name: string, severalQueues: boolean): boolean {
+  const fd = addon().openTun(name, severalQueues);
+  if (fd < 0) return false;
+  addon().setTunPersistent(fd, false);
+  closeFd(fd);
+  return true;
+}
+
+function tunTrouble(name: string, reason: Trouble): string {
+  switch (reason.number) {
+    case errno.EPERM:
+    case errno.EACCES:
+      return `cannot open the overlay device ${name}: not allowed: run as root (CAP_NET_ADMIN)`;
+    case errno.ENOENT:
+    case errno.ENODEV:
+    case errno.ENXIO:
+      return `cannot open the overlay device ${name}: /dev/net/tun is missing: load the module with \`modprobe tun\``;
+    case errno.EBUSY:
+      return `the device ${name} is in use by another process: is another flanneld running?`;
+    case errno.EINVAL:
+      return `the device ${name} exists and is no TUN device of ours: remove or rename it`;
+    default:
+      return `cannot open the overlay device ${name}: ${reason.text}`;
+  }
+}
+
+/**
+ * Whether the device of this queue stays, with its addresses and routes, when the last process closes it.
+ * @throws FlannelError `HOST`
+ */
+export function setTunPersistent(fd: number, persistent: boolean): void {
+  expectInteger('fd', fd, 0, 0x7fffffff);
+  checked(addon().setTunPersistent(fd, persistent), ({ text }) => `cannot change the overlay device: ${text}`);
+}
+
+export interface UdpOptions {
+  /** The address of the external interface. */
+  readonly address: number;
+  readonly port: number;
+  /** One for each decapsulating worker. Several share the port; the kernel keeps each peer on one of them. */
+  readonly sockets: number;
+}
+
+/**
+ * Opens the tunnel's sockets, non-blocking, with large buffers. They never let this host fragment a datagram.
+ * @returns their descriptors; the caller closes them with {@link closeFd}
+ * @throws FlannelError `HOST`
+ */
+export function openUdp({ address, port, sockets }: UdpOptions): number[] {
+  expectInteger('address', address, 0, 0xffffffff);
+  expectInteger('port', port, 0, 65535);
+  expectInteger('sockets', sockets, 1, 64);
+  const open = (shared: boolean): number =>
+    checked(addon().openUdp(address, port, shared, SOCKET_BUFFER_BYTES), (reason) => udpTrouble(address, port, reason));
+  if (sockets === 1) return [open(false)];
+  // Sockets that share a port would share it with those of another daemon as well, so ask first whether it is free.
+  closeFd(open(false));
+  const fds: number[] = [];
+  try {
+    while (fds.length < sockets) fds.push(open(true));
+    return fds;
+  } catch (error) {
+    fds.forEach(closeFd);
+    throw error;
+  }
+}
+
+function udpTrouble(address: number, port: number, reason: Trouble): string {
+  const place = `${formatIpv4(address)}:${port}`;
+  switch (reason.number) {
+    case errno.EADDRINUSE:
+      return `UDP ${place} is in use by another process: is another flanneld running?`;
+    case errno.EADDRNOTAVAIL:
+      return `cannot bind UDP ${place}: the address is on no interface of this host`;
+    case errno.EACCES:
+      return `cannot bind UDP ${place}: not allowed: run as root (CAP_NET_BIND_SERVICE)`;
+    default:
+      return `cannot open the tunnel's socket on UDP ${place}: ${reason.text}`;
+  }
+}
+
+/**
+ * The largest IPv4 packet that the path from one address of this host to another host is known to carry: the route's
+ * MTU, or what ICMP has said since (RFC 1191).
+ * @returns bytes, outer headers included; `undefined` when there is no route
+ */
+export function pathMtu(source: number, destination: number): number | undefined {
+  expectInteger('source', source, 0, 0xffffffff);
+  expectInteger('destination', destination, 0, 0xffffffff);
+  const bytes = addon().pathMtu(source, destination);
+  return bytes < 0 ? undefined : bytes;
+}
+
+/** Closes a descriptor that this module opened. */
+export function closeFd(fd: number): void {
+  expectInteger('fd', fd, 0, 0x7fffffff);
+  addon().closeFd(fd);
+}
+
+/**
+ * Sends one datagram to a unix socket, as sd_notify(3) does; a leading `@` names the abstract namespace.
+ * @throws FlannelError `HOST`
+ */
+export function notifySocket(path: string, message: string): void {
+  if (typeof path !== 'string' || !/^[/@]/.test(path) || path.includes('\0')) {
+    throw new TypeError('Expected the "path" of a socket to begin with / or @');
+  }
+  if (typeof message !== 'string') throw new TypeError('Expected the "message" to be a string');
+  checked(addon().notifySocket(path, message), ({ text }) => `cannot send to the socket ${path}: ${text}`);
+}
+
+/**
+ * A descriptor by which one thread ends the sleep of another (eventfd(2)).
+ * @throws FlannelError `HOST`
+ */
+export function openWakeup(): number {
+  return checked(addon().openWakeup(), ({ text }) => `cannot make an eventfd: ${text}`);
+}
+
+/** Ends the present sleep of the worker that waits on `fd`, or its next one. */
+export function signalWakeup(fd: number): void {
+  addon().signalWakeup(fd);
+}
+
+/** What a worker works with. */
+export interface PacketBatchOptions {
+  readonly arena: Buffer;
+  readonly descriptors: Int32Array;
+  /** A queue of the overlay device. */
+  readonly tunFd: number;
+  readonly socketFd: number;
+  /** See {@link openWakeup}. */
+  readonly wakeupFd: number;
+}
+
+/**
+ * The calls of the hot path, which pass nothing but integers: all else is in the arena and the descriptors
+ * (`descriptors.ts`). A receive call drains its source; where nothing is there, it sleeps until something comes or the
+ * wake-up is signalled, which it answers with 0. Below zero: a negated errno value.
+ */
+export class PacketBatch {
+  private readonly addon = addon();
+  private readonly batch: object;
+
+  constructor(private readonly options: PacketBatchOptions) {
+    const { arena, descriptors, tunFd, socketFd, wakeupFd } = options;
+    if (!Buffer.isBuffer(arena)) throw new TypeError('Expected the "arena" to be a Buffer');
+    if (!(descriptors instanceof Int32Array) || descriptors.length % DESCRIPTOR_WORDS !== 0) {
+      throw new TypeError(`Expected "descriptors" to be an Int32Array of a multiple of ${DESCRIPTOR_WORDS} words`);
+    }
+    expectInteger('tunFd', tunFd, 0, 0x7fffffff);
+    expectInteger('socketFd', socketFd, 0, 0x7fffffff);
+    expectInteger('wakeupFd', wakeupFd, 0, 0x7fffffff);
+    this.batch = this.addon.createBatch(arena, descriptors, tunFd, socketFd, wakeupFd);
+  }
+
+  /** Packets from the device: how many, 0 when woken, or a negated errno value. */
+  encapReceive(): number {
+    return this.addon.encapReceive(this.batch);
+  }
+
+  /** Whether a receive call failed because the device was deleted, which no patience mends. */
+  deviceDeleted(result: number): boolean {
+    return result === -this.addon.deviceDeleted;
+  }
+
+  /** Sends the first `count` packets, those with the verdict FORWARD, to their next hops. */
+  encapTransmit(count: number): void {
+    this.addon.encapTransmit(this.batch, count);
+  }
+
+  /** Datagrams from the socket: how many, 0 when woken, or a negated errno value. */
+  decapReceive(): number {
+    return this.addon.decapReceive(this.batch);
+  }
+
+  /** Writes the first `count` packets, those with the verdict FORWARD, to the device. */
+  decapTransmit(count: number): void {
+    this.addon.decapTransmit(this.batch, count);
+  }
+
+  /** Sleeps until the time is over or the wake-up is signalled. */
+  pause(milliseconds: number): void {
+    this.addon.pause(this.options.wakeupFd, milliseconds);
+  }
+}
+
+/** A refusal of the kernel. */
+interface Trouble {
+  readonly number: number;
+  readonly text: string;
+}
+
+function describe(negated: number): Trouble {
+  const [name, text] = getSystemErrorMap().get(negated) ?? [`errno ${-negated}`, 'the kernel refused'];
+  return { number: -negated, text: `${text} (${name})` };
+}
+
+function checked(result: number, message: (reason: Trouble) => string): number {
+  if (result < 0) throw new FlannelError('HOST', message(describe(result)));
+  return result;
+}
+
+function expectInteger(name: string, value: unknown, from: number, to: number): void {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < from || value > to) {
+    throw new TypeError(`Expected "${name}" to be an integer from ${from} to ${to}, got ${errorMessage(value)}`);
+  }
+}

@@ -1,0 +1,195 @@
+/** One packet worker as the main thread sees it: started, steered, watched, and started again should it fail. */
+import { Worker } from 'node:worker_threads';
+import { errorMessage, FlannelError } from '../errors.js';
+import { COUNTERS_BYTES, readCounters, type WorkerCounts } from './counters.js';
+import { closeFd, openWakeup, signalWakeup } from './native.js';
+import { SLOW_PATH_BYTES, SlowPathReader, type SlowPathRecord } from './slow-path.js';
+import { CONTROL_BYTES, Order, WorkerControl, WorkerMessage, WorkerState } from './worker-control.js';
+import type { WorkerData } from './worker.js';
+
+/** What `flannelctl status` shows of a worker. */
+export interface WorkerStatus {
+  readonly name: string;
+  readonly direction: 'encap' | 'decap';
+  readonly state: 'running' | 'parked' | 'stopped' | 'failed';
+  /** Batches handled; packets per batch = packets / batches. */
+  readonly batches: number;
+  /** Times that reading from the device or the socket failed. */
+  readonly receiveErrors: number;
+  /** Packets that were dropped as usual, but about which the main thread was too busy to tell anyone. */
+  readonly slowPathOverflows: number;
+}
+
+export interface PacketWorkerOptions {
+  readonly name: string;
+  readonly data: Omit<WorkerData, 'counters' | 'slowPath' | 'control' | 'wakeupFd'>;
+  /** A packet that needs thought. */
+  readonly onSlowPath: (record: SlowPathRecord) => void;
+  /** The worker threw and was started again. */
+  readonly onRestart: (reason: string) => void;
+  /** The worker threw once more and is not started again. */
+  readonly onFailed: (error: FlannelError) => void;
+}
+
+/** After this many packets at once the main thread takes a rest before it looks at the next, for it has other duties. */
+const SLOW_PATH_BURST = 64;
+const SLOW_PATH_REST_MS = 10;
+
+export class PacketWorker {
+  readonly name: string;
+  private readonly shared = {
+    counters: new SharedArrayBuffer(COUNTERS_BYTES),
+    slowPath: new SharedArrayBuffer(SLOW_PATH_BYTES),
+    control: new SharedArrayBuffer(CONTROL_BYTES),
+  };
+  private readonly control = new WorkerControl(this.shared.control);
+  private readonly slowPath = new SlowPathReader(this.shared.slowPath);
+  private readonly wakeupFd: number;
+  private waiting: (() => void)[] = [];
+  private slowPathTimer: NodeJS.Timeout | undefined;
+  private restarted = false;
+  private failure: FlannelError | undefined;
+  private ended = false;
+
+  /** Starts the thread. @throws FlannelError `HOST` when the addon is missing or there are no descriptors left */
+  constructor(private readonly options: PacketWorkerOptions) {
+    this.name = options.name;
+    this.wakeupFd = openWakeup();
+    this.spawn();
+  }
+
+  get direction(): 'encap' | 'decap' {
+    return this.options.data.direction;
+  }
+
+  counts(): WorkerCounts {
+    return readCounters(this.shared.counters);
+  }
+
+  status(): WorkerStatus {
+    const { batches, receiveErrors, slowPathOverflows } = this.counts();
+    return {
+      name: this.name,
+      direction: this.direction,
+      state: this.stateName(),
+      batches,
+      receiveErrors,
+      slowPathOverflows,
+    };
+  }
+
+  /**
+   * Resolves when the thread carries packets.
+   * @throws FlannelError when it has failed for good
+   */
+  running(): Promise<void> {
+    return this.reached(WorkerState.Running);
+  }
+
+  /** Holds the thread between two batches; resolves when it stands still. Packets wait in the kernel's queues. */
+  park(): Promise<void> {
+    this.give(Order.Park);
+    return this.reached(WorkerState.Parked);
+  }
+
+  /** Lets a parked thread go on. */
+  resume(): Promise<void> {
+    this.give(Order.Run);
+    return this.reached(WorkerState.Running);
+  }
+
+  /** Ends the thread after its present batch; resolves when it is gone. Never rejects. */
+  async stop(): Promise<void> {
+    this.signalStop();
+    while (!this.ended) await this.changed();
+    clearTimeout(this.slowPathTimer);
+    closeFd(this.wakeupFd);
+  }
+
+  /** Tells the thread to end, without waiting: all that can be done while the process exits. */
+  signalStop(): void {
+    this.give(Order.Stop);
+  }
+
+  private give(order: Order): void {
+    this.control.give(order);
+    if (!this.ended) signalWakeup(this.wakeupFd);
+  }
+
+  private stateName(): WorkerStatus['state'] {
+    if (this.failure !== undefined) return 'failed';
+    switch (this.control.state) {
+      case WorkerState.Starting:
+      case WorkerState.Running:
+        return 'running';
+      case WorkerState.Parked:
+        return 'parked';
+      case WorkerState.Stopped:
+        return 'stopped';
+    }
+  }
+
+  private async reached(state: WorkerState): Promise<void> {
+    while (this.control.state !== state && !this.ended) await this.changed();
+    if (this.failure !== undefined) throw this.failure;
+  }
+
+  private changed(): Promise<void> {
+    return new Promise((resolve) => this.waiting.push(resolve));
+  }
+
+  private announce(): void {
+    const waiting = this.waiting;
+    this.waiting = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  private spawn(): void {
+    const data: WorkerData = { ...this.options.data, ...this.shared, wakeupFd: this.wakeupFd };
+    const worker = new Worker(new URL('./worker.js', import.meta.url), {
+      workerData: data,
+      name: this.name,
+      execArgv: [],
+    });
+    let thrown: unknown;
+    worker.on('message', (message: WorkerMessage) => {
+      if (message === WorkerMessage.SlowPath) this.drainSlowPath();
+      else this.announce();
+    });
+    worker.on('error', (error) => (thrown = error));
+    worker.on('exit', () => this.exited(thrown));
+  }
+
+  private exited(thrown: unknown): void {
+    if (thrown === undefined || this.control.order === Order.Stop) {
+      this.end();
+      return;
+    }
+    const reason = errorMessage(thrown);
+    if (this.restarted) {
+      this.failure = new FlannelError('BACKEND', `packet worker ${this.name} failed: ${reason}`, { cause: thrown });
+      this.end();
+      this.options.onFailed(this.failure);
+      return;
+    }
+    this.restarted = true;
+    this.control.enter(WorkerState.Starting);
+    // The bell may have been on its way when the thread died.
+    this.drainSlowPath();
+    this.options.onRestart(reason);
+    this.spawn();
+  }
+
+  private end(): void {
+    this.ended = true;
+    this.control.enter(WorkerState.Stopped);
+    this.announce();
+  }
+
+  private drainSlowPath(): void {
+    clearTimeout(this.slowPathTimer);
+    const count = this.slowPath.drain(this.options.onSlowPath, SLOW_PATH_BURST);
+    if (count < SLOW_PATH_BURST && this.slowPath.rest()) return;
+    this.slowPathTimer = setTimeout(() => this.drainSlowPath(), SLOW_PATH_REST_MS);
+  }
+}
