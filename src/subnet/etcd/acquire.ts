@@ -1,0 +1,153 @@
+/**
+ * How a node comes to its subnet: the one that the store already holds for it, else that of its earlier run, else a
+ * free one. Nothing is written that was not as expected, so that losing a race costs another look and nothing more.
+ */
+import { FlannelError } from '../../errors.js';
+import { formatIpv4, prefixesEqual, prefixesOverlap } from '../../packet/address.js';
+import type { Ipv4Prefix } from '../../packet/address.js';
+import type { Logger } from '../../log.js';
+import { allocateSubnet, subnetFits } from '../allocation.js';
+import type { RandomInteger } from '../allocation.js';
+import { attributesOf } from '../lease.js';
+import type { Lease } from '../lease.js';
+import { formatLeaseKey, parseLeaseKey } from '../lease-key.js';
+import { formatLeaseValue } from '../lease-value.js';
+import type { NetworkConfig } from '../network-config.js';
+import type { LeaseRequest } from '../subnet-manager.js';
+import { leaseName, leaseOf } from './lease-mirror.js';
+import type { LeaseStore, Listing, StoredEntry } from './lease-store.js';
+
+const ATTEMPTS = 10;
+
+interface Held {
+  readonly entry: StoredEntry;
+  readonly lease: Lease;
+}
+
+export interface AcquireOptions {
+  readonly store: LeaseStore;
+  readonly config: NetworkConfig;
+  readonly request: LeaseRequest;
+  readonly random: RandomInteger;
+  readonly logger: Logger;
+  /** Every key of the network as of now. */
+  list(signal: AbortSignal): Promise<Listing>;
+}
+
+/**
+ * Takes a subnet.
+ * @throws FlannelError `LEASE` when none is free or ten races were lost; StoreError when etcd cannot be asked
+ */
+export async function acquireLease(options: AcquireOptions, signal: AbortSignal): Promise<Lease> {
+  if (options.config.enableIpv6) {
+    throw new FlannelError('LEASE', 'EnableIPv6 is true, but only IPv4 subnets can be leased: set it to false');
+  }
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const lease = await tryAcquire(options, signal);
+    if (lease !== undefined) return lease;
+    signal.throwIfAborted();
+  }
+  throw new FlannelError('LEASE', `other nodes were faster ${ATTEMPTS} times at taking a subnet: trying again helps`);
+}
+
+/** One look and one write; `undefined` when another was faster. */
+async function tryAcquire(options: AcquireOptions, signal: AbortSignal): Promise<Lease | undefined> {
+  const { store, config, request, logger } = options;
+  const { entries } = await options.list(signal);
+  const own = entries.map(heldBy(request.publicIp)).filter((held) => held !== undefined);
+  if (request.onlyPrevious === true) return takePrevious(options, entries, own, signal);
+  const fits = ({ lease }: Held) => subnetFits(config, lease.subnet) && lease.ipv6Subnet === undefined;
+  const unfit = own.filter((held) => !fits(held));
+  for (const { entry, lease } of unfit) {
+    const kind = lease.reserved ? 'reservation' : 'lease';
+    logger.warn(`the ${kind} of ${leaseName(lease)} does not fit the network configuration any more: deleting it`);
+    await store.remove(entry, signal);
+  }
+  const reusable = preferred(own.filter(fits), request.previousSubnet);
+  if (reusable !== undefined) return reuse(options, reusable, signal);
+
+  const gone = new Set(unfit.map(({ entry }) => entry));
+  const taken = entries.filter((entry) => !gone.has(entry)).flatMap(subnetOf);
+  return create(options, chooseSubnet(options, taken), signal);
+}
+
+/**
+ * Takes back the subnet that the node's pods have, whatever the configuration says by now.
+ * @throws FlannelError `LEASE` naming the key that has its addresses
+ */
+async function takePrevious(
+  options: AcquireOptions,
+  entries: readonly StoredEntry[],
+  own: readonly Held[],
+  signal: AbortSignal,
+): Promise<Lease | undefined> {
+  const { previousSubnet: previous } = options.request;
+  if (previous === undefined) throw new FlannelError('LEASE', 'no previous subnet is known to take back');
+  const held = own.find(({ lease }) => prefixesEqual(lease.subnet, previous) && lease.ipv6Subnet === undefined);
+  if (held !== undefined) return reuse(options, held, signal);
+  const holder = entries.find((entry) => subnetOf(entry).some((subnet) => prefixesOverlap(subnet, previous)));
+  if (holder === undefined) return create(options, previous, signal);
+  const result = leaseOf(holder);
+  const owner = result.ok ? ` of ${formatIpv4(result.lease.publicIp)}` : '';
+  throw new FlannelError('LEASE', `its addresses are in the lease ${holder.name}${owner}`);
+}
+
+/** Several keys may name this node: an operator's reservation counts most, then the subnet it had last. */
+function preferred(own: readonly Held[], previous: Ipv4Prefix | undefined): Held | undefined {
+  const last = own.find(({ lease }) => previous !== undefined && lease.subnet.address === previous.address);
+  const reserved = own.filter(({ lease }) => lease.reserved);
+  if (last !== undefined && (last.lease.reserved || reserved.length === 0)) return last;
+  return reserved[0] ?? own[0];
+}
+
+async function reuse(options: AcquireOptions, { entry, lease }: Held, signal: AbortSignal): Promise<Lease | undefined> {
+  const { store, request, logger } = options;
+  const value = formatLeaseValue(request);
+  if (lease.reserved && value === entry.value) {
+    logger.info(`${leaseName(lease)} is reserved for this node`);
+    return lease;
+  }
+  // A fresh etcd lease, whatever the old one's time and whoever shares it; a reservation gets none and stays one.
+  const result = await store.replace(entry, value, lease.reserved ? 'reservation' : 'lease', signal);
+  if (!result.written) return undefined;
+  logger.info(`${leaseName(lease)} is held by this node already: going on with it`);
+  return leaseFor(request, lease.subnet, lease.reserved, result.expiresAtMs);
+}
+
+function chooseSubnet({ config, request, random, logger }: AcquireOptions, taken: readonly Ipv4Prefix[]): Ipv4Prefix {
+  const previous = request.previousSubnet;
+  if (previous !== undefined) {
+    const name = leaseName({ subnet: previous });
+    const free = !taken.some((other) => prefixesOverlap(other, previous));
+    if (free && subnetFits(config, previous)) return previous;
+    logger.warn(
+      `the previous subnet ${name} ${free ? 'does not fit the network configuration' : 'is taken'}: leaving it`,
+    );
+  }
+  return allocateSubnet(config, taken, random);
+}
+
+async function create(options: AcquireOptions, subnet: Ipv4Prefix, signal: AbortSignal): Promise<Lease | undefined> {
+  const { store, request, logger } = options;
+  const result = await store.create(formatLeaseKey({ subnet }), formatLeaseValue(request), 'lease', signal);
+  if (!result.written) return undefined;
+  logger.info(`leased ${leaseName({ subnet })} for ${formatIpv4(request.publicIp)}`);
+  return leaseFor(request, subnet, false, result.expiresAtMs);
+}
+
+function leaseFor(request: LeaseRequest, subnet: Ipv4Prefix, reserved: boolean, expiresAtMs?: number): Lease {
+  return { ...attributesOf(request), subnet, reserved, ...(expiresAtMs === undefined ? {} : { expiresAtMs }) };
+}
+
+function heldBy(publicIp: number): (entry: StoredEntry) => Held | undefined {
+  return (entry) => {
+    const result = leaseOf(entry);
+    return result.ok && result.lease.publicIp === publicIp ? { entry, lease: result.lease } : undefined;
+  };
+}
+
+/** A key with a good name holds its subnet, however bad its value. */
+function subnetOf(entry: StoredEntry): Ipv4Prefix[] {
+  const key = parseLeaseKey(entry.name);
+  return key === undefined ? [] : [key.subnet];
+}

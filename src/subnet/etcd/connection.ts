@@ -1,0 +1,267 @@
+/**
+ * One etcd cluster behind a list of endpoints.
+ *
+ * Messages and service clients are etcd3's; which endpoint is asked, for how long and with which token is decided here,
+ * because etcd3's own pool picks endpoints at random (so that a dead one costs time again and again), has no limit on
+ * how long a call may take, tears down a host's other streams when one fails, and cannot send the `hasleader` metadata.
+ *
+ * The endpoint that answered last is asked first; when it fails, the next one is tried at once, each at most once a call.
+ */
+import { setMaxListeners } from 'node:events';
+import { connectivityState, Metadata, status } from '@grpc/grpc-js';
+import type { CallOptions, Client, ClientDuplexStream } from '@grpc/grpc-js';
+import type * as rpc from 'etcd3';
+import { Host } from 'etcd3/lib/connection-pool.js';
+import { errorMessage } from '../../errors.js';
+import type { StoreObserver, StoreOperation } from '../subnet-manager.js';
+import { grpcOptions, unary, unreachable } from './grpc-call.js';
+import type { EtcdTarget, EtcdTimings } from './options.js';
+import { isAuthDisabled, isEndpointFailure, isTokenFailure, storeError } from './store-error.js';
+import type { EndpointFailure, StoreError } from './store-error.js';
+
+/** The unary calls in use, with their messages and the name they are counted under. */
+interface Calls {
+  range: [rpc.IRangeRequest, rpc.IRangeResponse];
+  txn: [rpc.ITxnRequest, rpc.ITxnResponse];
+  leaseGrant: [rpc.ILeaseGrantRequest, rpc.ILeaseGrantResponse];
+  leaseRevoke: [rpc.ILeaseRevokeRequest, rpc.ILeaseRevokeResponse];
+  leaseTimeToLive: [rpc.ILeaseTimeToLiveRequest, rpc.ILeaseTimeToLiveResponse];
+  authenticate: [rpc.IAuthenticateRequest, rpc.IAuthenticateResponse];
+}
+
+interface Streams {
+  watch: [rpc.IWatchRequest, rpc.IWatchResponse];
+  leaseKeepAlive: [rpc.ILeaseKeepAliveRequest, rpc.ILeaseKeepAliveResponse];
+}
+
+type ServiceName = keyof typeof rpc.Services;
+
+const SERVICES: Readonly<Record<keyof Calls | keyof Streams, ServiceName>> = {
+  range: 'KV',
+  txn: 'KV',
+  leaseGrant: 'Lease',
+  leaseRevoke: 'Lease',
+  leaseTimeToLive: 'Lease',
+  leaseKeepAlive: 'Lease',
+  authenticate: 'Auth',
+  watch: 'Watch',
+};
+
+type StreamMethod = (metadata: Metadata, options: CallOptions) => ClientDuplexStream<unknown, unknown>;
+
+export interface CallContext {
+  readonly operation: StoreOperation;
+  readonly signal: AbortSignal;
+  /** Instead of the usual limit. */
+  readonly timeoutMs?: number;
+}
+
+interface Endpoint {
+  readonly target: EtcdTarget;
+  readonly host: Host;
+  /** Whether it has answered a call, so that its URL is right. */
+  answered: boolean;
+}
+
+export interface ConnectionOptions {
+  readonly targets: readonly EtcdTarget[];
+  readonly username?: string;
+  readonly password?: string;
+  readonly timings: EtcdTimings;
+  readonly observer?: StoreObserver;
+}
+
+export class EtcdConnection {
+  private readonly endpoints: readonly Endpoint[];
+  /** The endpoint to ask first. */
+  private preferred = 0;
+  /** Empty when etcd runs without authentication; `undefined` until asked. */
+  private token: Promise<string> | undefined;
+  /** Aborted by `close`: the limit of what several callers wait for together. */
+  private readonly lifetime = new AbortController();
+
+  constructor(private readonly options: ConnectionOptions) {
+    this.endpoints = options.targets.map((target) => ({
+      target,
+      host: new Host(target.address, target.credentials, grpcOptions(options.timings, target)),
+      answered: false,
+    }));
+  }
+
+  /** The endpoints as the operator wrote them. */
+  get names(): string[] {
+    return this.endpoints.map(({ target }) => target.endpoint);
+  }
+
+  /** How long one call may take. */
+  get requestTimeoutMs(): number {
+    return this.options.timings.requestTimeoutMs;
+  }
+
+  /**
+   * Makes one call, on whichever endpoint answers.
+   * @throws StoreError when none does or etcd refuses; the signal's reason once it is aborted
+   */
+  async call<M extends keyof Calls>(method: M, request: Calls[M][0], context: CallContext): Promise<Calls[M][1]> {
+    const timeoutMs = context.timeoutMs ?? this.options.timings.requestTimeoutMs;
+    const send = async (client: Client, metadata: Metadata, endpoint: Endpoint) => {
+      const answer = await unary(client, method, request, metadata, timeoutMs, context.signal);
+      endpoint.answered = true;
+      return answer;
+    };
+    return this.counted(context, () => this.withToken(method, context.signal, send)) as Promise<Calls[M][1]>;
+  }
+
+  /**
+   * Opens a stream on whichever endpoint can be connected to. The caller listens for its `error` and cancels it.
+   * @throws StoreError when no endpoint can be connected to; the signal's reason once it is aborted
+   */
+  async stream<M extends keyof Streams>(
+    method: M,
+    signal: AbortSignal,
+  ): Promise<{ stream: ClientDuplexStream<Streams[M][0], Streams[M][1]>; endpoint: string }> {
+    return this.withToken(method, signal, (client, metadata, { target }) => {
+      // A member that is cut off from its cluster ends the stream instead of falling silent.
+      metadata.set('hasleader', 'true');
+      const open = (client as unknown as Record<string, StreamMethod>)[method].bind(client);
+      const stream = open(metadata, {}) as ClientDuplexStream<Streams[M][0], Streams[M][1]>;
+      // An error that comes before the caller listens must not end the process.
+      stream.on('error', () => undefined);
+      return Promise.resolve({ stream, endpoint: target.endpoint });
+    });
+  }
+
+  /** To be called when a stream failed: the next call begins with another endpoint and a new token. Returns what to throw. */
+  streamFailed(endpoint: string, error: unknown): StoreError {
+    if (isTokenFailure(error) || isPermissionDenied(error)) this.token = undefined;
+    const index = this.endpoints.findIndex(({ target }) => target.endpoint === endpoint);
+    if (isEndpointFailure(error)) this.avoid(index);
+    return storeError([{ endpoint, error, hadAnswered: this.endpoints[index].answered }]);
+  }
+
+  /** Counts a request that is not made by `call`. */
+  count(operation: StoreOperation, error?: unknown): void {
+    if (error === undefined) this.options.observer?.request(operation, 'ok');
+    else this.options.observer?.request(operation, 'error', errorMessage(error));
+  }
+
+  close(): void {
+    this.lifetime.abort();
+    for (const { host } of this.endpoints) host.close();
+  }
+
+  private async counted<T>(context: CallContext, ask: () => Promise<T>): Promise<T> {
+    try {
+      const answer = await ask();
+      this.count(context.operation);
+      return answer;
+    } catch (error) {
+      // What was given up by this side says nothing about etcd.
+      if (!context.signal.aborted) this.count(context.operation, error);
+      throw error;
+    }
+  }
+
+  private async withToken<T>(
+    method: keyof Calls | keyof Streams,
+    signal: AbortSignal,
+    use: (client: Client, metadata: Metadata, endpoint: Endpoint) => Promise<T>,
+  ): Promise<T> {
+    // Many calls may hang on one signal, and all let go of it.
+    setMaxListeners(0, signal);
+    for (let renewed = false; ; renewed = true) {
+      const token = await this.currentToken();
+      try {
+        return await this.failover(method, signal, (endpoint) => {
+          const metadata = new Metadata();
+          if (token !== '') metadata.set('token', token);
+          return use(endpoint.host.getServiceClient(SERVICES[method]), metadata, endpoint);
+        });
+      } catch (error) {
+        const cause = error instanceof Error ? error.cause : undefined;
+        if (renewed || this.options.username === undefined || !isTokenFailure(cause)) throw error;
+        this.token = undefined;
+      }
+    }
+  }
+
+  private currentToken(): Promise<string> {
+    const { username: name, password = '', timings } = this.options;
+    if (name === undefined) return Promise.resolve('');
+    if (this.token !== undefined) return this.token;
+    const { signal } = this.lifetime;
+    const context = { operation: 'authenticate', signal } as const;
+    const ask = ({ host }: Endpoint) => {
+      const client = host.getServiceClient('Auth');
+      return unary(client, 'authenticate', { name, password }, new Metadata(), timings.requestTimeoutMs, signal);
+    };
+    const token = this.counted(context, () => this.failover('authenticate', signal, ask)).then(
+      (answer) => (answer as rpc.IAuthenticateResponse).token,
+      (error: unknown) => {
+        if (error instanceof Error && isAuthDisabled(error.cause)) return '';
+        if (this.token === token) this.token = undefined;
+        throw error;
+      },
+    );
+    this.token = token;
+    return token;
+  }
+
+  /** Asks one endpoint after the other, beginning with the preferred one, until one gives an answer. */
+  private async failover<T>(
+    method: keyof Calls | keyof Streams,
+    signal: AbortSignal,
+    ask: (endpoint: Endpoint) => Promise<T>,
+  ): Promise<T> {
+    const failures: EndpointFailure[] = [];
+    const first = this.preferred;
+    for (let turn = 0; turn < this.endpoints.length; turn++) {
+      const index = (first + turn) % this.endpoints.length;
+      const endpoint = this.endpoints[index];
+      try {
+        signal.throwIfAborted();
+        if (this.lifetime.signal.aborted) throw new Error('the connection was closed');
+        await this.connected(endpoint, SERVICES[method], signal);
+        const answer = await ask(endpoint);
+        this.preferred = index;
+        return answer;
+      } catch (error) {
+        signal.throwIfAborted();
+        failures.push({ endpoint: endpoint.target.endpoint, error, hadAnswered: endpoint.answered });
+        // A refusal is an answer, and the last word; the failures of other endpoints before it no longer matter.
+        if (!isEndpointFailure(error)) throw storeError(failures.slice(-1));
+        this.avoid(index);
+      }
+    }
+    throw storeError(failures);
+  }
+
+  private avoid(index: number): void {
+    if (index === this.preferred) this.preferred = (index + 1) % this.endpoints.length;
+  }
+
+  /** Waits until the connection stands or has failed; a call on a failed one says at once why. */
+  private async connected({ host }: Endpoint, service: ServiceName, signal: AbortSignal): Promise<void> {
+    const channel = host.getServiceClient(service).getChannel();
+    const { connectTimeoutMs, requestTimeoutMs } = this.options.timings;
+    const deadline = Date.now() + (this.endpoints.length > 1 ? connectTimeoutMs : requestTimeoutMs);
+    for (;;) {
+      const state = channel.getConnectivityState(true);
+      if (state !== connectivityState.IDLE && state !== connectivityState.CONNECTING) return;
+      await new Promise<void>((resolve) => {
+        const aborted = () => resolve();
+        signal.addEventListener('abort', aborted, { once: true });
+        channel.watchConnectivityState(state, deadline, () => {
+          signal.removeEventListener('abort', aborted);
+          resolve();
+        });
+      });
+      signal.throwIfAborted();
+      if (Date.now() >= deadline) throw unreachable('no answer to the connection attempt');
+    }
+  }
+}
+
+function isPermissionDenied(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === status.PERMISSION_DENIED;
+}

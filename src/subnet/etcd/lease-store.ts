@@ -1,0 +1,244 @@
+/**
+ * The keys of one network in etcd, and the few things that are ever done to them. Every write to a lease's key is a
+ * transaction that fails unless the key is as it was last seen, so that nobody's lease is taken by a node that slept.
+ */
+import type { ICompare, IKeyValue, ILeaseKeepAliveResponse, ITxnRequest } from 'etcd3';
+import type { StoreOperation } from '../subnet-manager.js';
+import type { EtcdConnection } from './connection.js';
+import { unreachable } from './grpc-call.js';
+import { storeKeys } from './store-keys.js';
+import { isLeaseNotFound } from './store-error.js';
+
+/** A key below `PREFIX/subnets/` as it was seen. */
+export interface StoredEntry {
+  /** Its last part: `10.5.34.0-24`. */
+  readonly name: string;
+  readonly value: string;
+  /** Revision of its last write, a 64-bit number in decimal; it identifies what was seen. */
+  readonly modRevision: string;
+  /** The etcd lease that will delete the key; `0` for a reservation, which has none. */
+  readonly etcdLeaseId: string;
+}
+
+/** Every key below `subnets/` at one revision of the store. */
+export interface Listing {
+  readonly entries: readonly StoredEntry[];
+  /** Watching from the one after it misses nothing. */
+  readonly revision: string;
+}
+
+/** What a write came to. */
+export type WriteResult =
+  | { readonly written: true; readonly entry: StoredEntry; readonly expiresAtMs?: number }
+  /** The key was not as expected: here is what it is now, `undefined` when it is absent. */
+  | { readonly written: false; readonly entry: StoredEntry | undefined };
+
+/** Keys listed in one answer: what etcd sends at once, and what is decoded without a break. */
+const PAGE_SIZE = 10_000;
+const LIST_TIMEOUT_MS = 30_000;
+
+/** The value of `PREFIX/config`. */
+export interface StoredConfig {
+  readonly text: string;
+  readonly modRevision: string;
+}
+
+export class LeaseStore {
+  readonly configKey: string;
+  /** What every lease's key begins with, the slash included. */
+  readonly subnetsKey: string;
+
+  constructor(
+    readonly connection: EtcdConnection,
+    prefix: string,
+    private readonly ttlSeconds: number,
+  ) {
+    const keys = storeKeys(prefix);
+    this.configKey = keys.config;
+    this.subnetsKey = keys.subnets;
+  }
+
+  /** The network configuration; `undefined` when the key is absent. */
+  async config(signal: AbortSignal): Promise<StoredConfig | undefined> {
+    const answer = await this.connection.call('range', { key: Buffer.from(this.configKey) }, context('get', signal));
+    const found = answer.kvs[0];
+    return found === undefined ? undefined : { text: found.value.toString(), modRevision: found.mod_revision };
+  }
+
+  /** Writes the network configuration. */
+  async putConfig(text: string, signal: AbortSignal): Promise<void> {
+    const put = { key: Buffer.from(this.configKey), value: Buffer.from(text) };
+    await this.connection.call('txn', { success: [{ request_put: put }] }, context('txn', signal));
+  }
+
+  /** Every key below `subnets/` at one revision of the store. */
+  async list(signal: AbortSignal): Promise<Listing> {
+    const range = { key: Buffer.from(this.subnetsKey), range_end: prefixEnd(this.subnetsKey), limit: PAGE_SIZE };
+    const listing = { ...context('range', signal), timeoutMs: LIST_TIMEOUT_MS };
+    const first = await this.connection.call('range', range, listing);
+    const revision = first.header.revision;
+    const entries = first.kvs.map((kv) => this.entryOf(kv));
+    for (let page = first; page.more && page.kvs.length > 0;) {
+      // The next page begins right behind the last key of this one, at the same revision.
+      const key = Buffer.concat([page.kvs[page.kvs.length - 1].key, Buffer.alloc(1)]);
+      page = await this.connection.call('range', { ...range, key, revision }, listing);
+      for (const kv of page.kvs) entries.push(this.entryOf(kv));
+    }
+    return { entries, revision };
+  }
+
+  /** One key, and the revision of the store at that moment. */
+  async read(name: string, signal: AbortSignal): Promise<{ entry: StoredEntry | undefined; revision: string }> {
+    const answer = await this.connection.call('range', { key: this.keyOf(name) }, context('get', signal));
+    const found = answer.kvs[0];
+    return { entry: found === undefined ? undefined : this.entryOf(found), revision: answer.header.revision };
+  }
+
+  /** Creates a key that is absent: for a day, or as a reservation, which does not expire. */
+  create(name: string, value: string, kind: 'lease' | 'reservation', signal: AbortSignal): Promise<WriteResult> {
+    const absent: ICompare = { key: this.keyOf(name), target: CREATE, result: EQUAL, create_revision: 0 };
+    return this.write(name, value, absent, kind, signal);
+  }
+
+  /** Writes a key anew that is still as it was seen. */
+  replace(seen: StoredEntry, value: string, kind: 'lease' | 'reservation', signal: AbortSignal): Promise<WriteResult> {
+    return this.write(seen.name, value, this.unchanged(seen), kind, signal);
+  }
+
+  /** Deletes a key that is still as it was seen; says whether it was. */
+  async remove(seen: StoredEntry, signal: AbortSignal): Promise<boolean> {
+    const request: ITxnRequest = {
+      compare: [this.unchanged(seen)],
+      success: [{ request_delete_range: { key: this.keyOf(seen.name) } }],
+    };
+    return (await this.connection.call('txn', request, context('txn', signal))).succeeded;
+  }
+
+  /**
+   * Gives an etcd lease its full time again: when the key expires now, in ms since the epoch, or `undefined` when the
+   * lease has ended and its keys with it.
+   */
+  async keepAlive(etcdLeaseId: string, signal: AbortSignal): Promise<number | undefined> {
+    const askedAt = Date.now();
+    const ttlSeconds = await this.counted('keepalive', signal, () => this.askKeepAlive(etcdLeaseId, signal));
+    return ttlSeconds > 0 ? askedAt + ttlSeconds * 1000 : undefined;
+  }
+
+  /** When an etcd lease ends, in ms since the epoch; `undefined` when it has. */
+  async expiry(etcdLeaseId: string, signal: AbortSignal): Promise<number | undefined> {
+    const askedAt = Date.now();
+    const request = { ID: etcdLeaseId };
+    const answer = await this.connection.call('leaseTimeToLive', request, context('time-to-live', signal));
+    const ttlSeconds = Number(answer.TTL);
+    return ttlSeconds > 0 ? askedAt + ttlSeconds * 1000 : undefined;
+  }
+
+  keyOf(name: string): Buffer {
+    return Buffer.from(this.subnetsKey + name);
+  }
+
+  /** What a key and its value say. */
+  entryOf(kv: IKeyValue): StoredEntry {
+    return {
+      name: kv.key.toString().slice(this.subnetsKey.length),
+      value: kv.value.toString(),
+      modRevision: kv.mod_revision,
+      etcdLeaseId: kv.lease,
+    };
+  }
+
+  private unchanged(seen: StoredEntry): ICompare {
+    return { key: this.keyOf(seen.name), target: MOD, result: EQUAL, mod_revision: seen.modRevision };
+  }
+
+  private async write(
+    name: string,
+    value: string,
+    compare: ICompare,
+    kind: 'lease' | 'reservation',
+    signal: AbortSignal,
+  ): Promise<WriteResult> {
+    const grantedAt = Date.now();
+    const grant =
+      kind === 'reservation'
+        ? undefined
+        : await this.connection.call('leaseGrant', { TTL: this.ttlSeconds }, context('grant', signal));
+    const etcdLeaseId = grant?.ID ?? '0';
+    const key = this.keyOf(name);
+    const request: ITxnRequest = {
+      compare: [compare],
+      success: [{ request_put: { key, value: Buffer.from(value), lease: etcdLeaseId } }],
+      failure: [{ request_range: { key } }],
+    };
+    const answer = await this.connection.call('txn', request, context('txn', signal));
+    const expiry = grant === undefined ? {} : { expiresAtMs: grantedAt + Number(grant.TTL) * 1000 };
+    if (answer.succeeded) {
+      return { written: true, entry: { name, value, modRevision: answer.header.revision, etcdLeaseId }, ...expiry };
+    }
+    const found = answer.responses[0]?.response_range?.kvs[0];
+    const entry = found === undefined ? undefined : this.entryOf(found);
+    if (grant !== undefined) {
+      // An answer that was lost on its way makes a second attempt find the first one's work.
+      if (entry?.etcdLeaseId === etcdLeaseId) return { written: true, entry, ...expiry };
+      await this.revoke(etcdLeaseId, signal);
+    }
+    return { written: false, entry };
+  }
+
+  /** Ends an etcd lease that no key uses; left alone it would end by itself. */
+  private async revoke(etcdLeaseId: string, signal: AbortSignal): Promise<void> {
+    await this.connection.call('leaseRevoke', { ID: etcdLeaseId }, context('revoke', signal)).catch(() => undefined);
+  }
+
+  private async askKeepAlive(etcdLeaseId: string, signal: AbortSignal): Promise<number> {
+    const { stream, endpoint } = await this.connection.stream('leaseKeepAlive', signal);
+    const cancel = () => stream.cancel();
+    signal.addEventListener('abort', cancel, { once: true });
+    if (signal.aborted) cancel();
+    let limit: NodeJS.Timeout | undefined;
+    try {
+      return await new Promise<number>((resolve, reject) => {
+        limit = setTimeout(() => reject(unreachable('no answer in time')), this.connection.requestTimeoutMs);
+        stream.on('data', (answer: ILeaseKeepAliveResponse) => resolve(Number(answer.TTL)));
+        stream.on('error', reject);
+        stream.on('end', () => reject(unreachable('etcd ended the stream')));
+        stream.write({ ID: etcdLeaseId });
+      });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isLeaseNotFound(error)) return 0;
+      throw this.connection.streamFailed(endpoint, error);
+    } finally {
+      clearTimeout(limit);
+      signal.removeEventListener('abort', cancel);
+      stream.cancel();
+    }
+  }
+
+  private async counted<T>(operation: StoreOperation, signal: AbortSignal, ask: () => Promise<T>): Promise<T> {
+    try {
+      const answer = await ask();
+      this.connection.count(operation);
+      return answer;
+    } catch (error) {
+      if (!signal.aborted) this.connection.count(operation, error);
+      throw error;
+    }
+  }
+}
+
+/** etcd's numbers for what a transaction compares, and how. */
+const EQUAL = 0;
+const CREATE = 1;
+const MOD = 2;
+
+function context(operation: StoreOperation, signal: AbortSignal) {
+  return { operation, signal };
+}
+
+/** The end of the range of all keys that begin with `prefix`, which ends in a slash here. */
+export function prefixEnd(prefix: string): Buffer {
+  const end = Buffer.from(prefix);
+  end[end.length - 1]++;
+  return end;
+}

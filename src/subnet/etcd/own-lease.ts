@@ -1,0 +1,206 @@
+/**
+ * Keeping this node's own lease: read the key, watch it, renew it in time.
+ *
+ * The key is the truth. After every gap it is read again, and then it is one of three: ours, so that it is watched and
+ * renewed; absent, so that it is taken back when no other lease has its addresses; or another node's, which is the end
+ * of it. A renewal prolongs the etcd lease behind the key and writes no key, so that a thousand nodes that renew are no
+ * event to each other, and a node that slept for a week cannot write over anybody.
+ */
+import { errorMessage } from '../../errors.js';
+import { formatIpv4, prefixesOverlap } from '../../packet/address.js';
+import type { Logger } from '../../log.js';
+import { attributesOf } from '../lease.js';
+import type { Lease } from '../lease.js';
+import { formatLeaseKey, parseLeaseKey } from '../lease-key.js';
+import { formatLeaseValue } from '../lease-value.js';
+import type { OwnLeaseWatcher } from '../subnet-manager.js';
+import { leaseName, leaseOf } from './lease-mirror.js';
+import type { LeaseStore, StoredEntry } from './lease-store.js';
+import { Backoff, pause } from './pause.js';
+import { watch } from './watch-stream.js';
+
+export interface KeepLeaseOptions {
+  readonly store: LeaseStore;
+  readonly lease: Lease;
+  readonly ttlSeconds: number;
+  readonly renewMarginSeconds: number;
+  /** Between one failed renewal and the next try. */
+  readonly renewRetryMs: number;
+  readonly watcher: OwnLeaseWatcher;
+  readonly logger: Logger;
+}
+
+/** Keeps a lease until the signal is aborted or the subnet is another node's; never rejects. */
+export function keepLease(options: KeepLeaseOptions, signal: AbortSignal): Promise<void> {
+  return new OwnLease(options, signal).keep();
+}
+
+class OwnLease {
+  private readonly name: string;
+  private readonly value: string;
+  /** The etcd lease behind the key as last seen; `0` for a reservation. */
+  private etcdLeaseId: string | undefined;
+  /** `undefined` for a reservation, and until it is known. */
+  private expiresAtMs: number | undefined;
+  /** The same by a clock that nobody sets. */
+  private expiresAtUptimeMs = Infinity;
+  private lease: Lease;
+  private lostReason: string | undefined;
+
+  constructor(
+    private readonly options: KeepLeaseOptions,
+    private readonly signal: AbortSignal,
+  ) {
+    this.lease = options.lease;
+    this.setExpiry(options.lease.expiresAtMs);
+    this.name = formatLeaseKey(options.lease);
+    this.value = formatLeaseValue(options.lease);
+  }
+
+  async keep(): Promise<void> {
+    const backoff = new Backoff();
+    while (!this.signal.aborted) {
+      const startedAt = Date.now();
+      try {
+        const revision = await this.settle();
+        if (this.lostReason !== undefined) return this.options.watcher.lost(this.lostReason);
+        if (revision !== undefined) await this.guard(revision);
+      } catch (error) {
+        if (this.signal.aborted) return;
+        if (this.untilRenewalMs() === 0) this.options.watcher.trouble(errorMessage(error));
+        else this.options.logger.debug(`watching this node's lease again: ${errorMessage(error)}`);
+        if (Date.now() - startedAt > STABLE_MS) backoff.reset();
+        await pause(backoff.nextMs(), this.signal);
+      }
+    }
+  }
+
+  /** Reads the key and acts on it; returns the revision to watch it from once it is known to be ours. */
+  private async settle(): Promise<string | undefined> {
+    const { entry, revision } = await this.options.store.read(this.name, this.signal);
+    if (entry === undefined) {
+      await this.takeBack();
+      return undefined;
+    }
+    await this.adopt(entry);
+    return revision;
+  }
+
+  /** Takes what the key says for what is: whose it is, and when it expires. */
+  private async adopt(entry: StoredEntry): Promise<void> {
+    const result = leaseOf(entry);
+    if (!result.ok || result.lease.publicIp !== this.lease.publicIp) {
+      const owner = result.ok ? formatIpv4(result.lease.publicIp) : `a value that is no lease (${result.reason})`;
+      this.lostReason = `${leaseName(this.lease)} belongs to ${owner} now`;
+      return;
+    }
+    const known =
+      this.etcdLeaseId === undefined ? this.expiresAtMs !== undefined : this.etcdLeaseId === entry.etcdLeaseId;
+    this.etcdLeaseId = entry.etcdLeaseId;
+    if (entry.etcdLeaseId === '0') {
+      if (!this.lease.reserved) this.update(undefined);
+    } else if (!known) {
+      this.update(await this.options.store.expiry(entry.etcdLeaseId, this.signal));
+    }
+  }
+
+  private async takeBack(): Promise<void> {
+    const { store, logger } = this.options;
+    const { entries } = await store.list(this.signal);
+    const other = entries.find((entry) => {
+      const key = parseLeaseKey(entry.name);
+      if (key === undefined || entry.name === this.name || !prefixesOverlap(key.subnet, this.lease.subnet))
+        return false;
+      const result = leaseOf(entry);
+      return !result.ok || result.lease.publicIp !== this.lease.publicIp;
+    });
+    if (other !== undefined) {
+      this.lostReason = `${leaseName(this.lease)} was deleted, and ${other.name} has taken its addresses`;
+      return;
+    }
+    const result = await store.create(this.name, this.value, 'lease', this.signal);
+    // Another was faster: the key is read again.
+    if (!result.written) return;
+    logger.warn(`the lease of ${leaseName(this.lease)} had expired or was deleted; it is taken back`);
+    this.etcdLeaseId = result.entry.etcdLeaseId;
+    this.update(result.expiresAtMs);
+  }
+
+  /** Watches the key and renews it; returns when the key has changed or its etcd lease has ended. */
+  private async guard(revision: string): Promise<void> {
+    const { store } = this.options;
+    const over = new AbortController();
+    const end = () => over.abort();
+    this.signal.addEventListener('abort', end, { once: true });
+    if (this.signal.aborted) end();
+    const watched = { key: store.keyOf(this.name), afterRevision: revision, events: end };
+    const watching = watch(store.connection, watched, over.signal);
+    const renewing = this.renew(over.signal);
+    try {
+      await Promise.race([watching, renewing]);
+    } finally {
+      end();
+      this.signal.removeEventListener('abort', end);
+      await Promise.allSettled([watching, renewing]);
+    }
+  }
+
+  /** Renews whenever that is due; returns when the signal is aborted or the etcd lease has ended. */
+  private async renew(signal: AbortSignal): Promise<void> {
+    const { store, logger, renewRetryMs } = this.options;
+    const etcdLeaseId = this.etcdLeaseId;
+    if (etcdLeaseId === undefined || etcdLeaseId === '0') return pause(NEVER_MS, signal);
+    for (;;) {
+      // Not in one go: the clock may be set, and the machine may sleep.
+      await pause(Math.min(this.untilRenewalMs(), LOOK_AGAIN_MS), signal);
+      if (signal.aborted) return;
+      if (this.untilRenewalMs() > 0) continue;
+      try {
+        const expiresAtMs = await store.keepAlive(etcdLeaseId, signal);
+        // etcd deletes the key in a moment, if it has not yet.
+        if (expiresAtMs === undefined) return await pause(EXPIRY_GRACE_MS, signal);
+        logger.info(`renewed the lease of ${leaseName(this.lease)} until ${new Date(expiresAtMs).toISOString()}`);
+        this.update(expiresAtMs);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.options.watcher.trouble(errorMessage(error));
+        await pause(renewRetryMs, signal);
+      }
+    }
+  }
+
+  private untilRenewalMs(): number {
+    if (this.etcdLeaseId === '0' || this.expiresAtMs === undefined) return Infinity;
+    // A margin as long as the lease itself would renew without a pause; flannel's longest, 1439 minutes of a day, leaves one.
+    const { renewMarginSeconds, ttlSeconds } = this.options;
+    const marginMs = Math.min(renewMarginSeconds, Math.max(ttlSeconds - 60, ttlSeconds / 2)) * 1000;
+    const byCalendarMs = this.expiresAtMs - Date.now();
+    // When the calendar was set back, the time that has passed counts.
+    const byStopwatchMs = this.expiresAtUptimeMs - performance.now();
+    return Math.max(Math.min(byCalendarMs, byStopwatchMs) - marginMs, 0);
+  }
+
+  private update(expiresAtMs: number | undefined): void {
+    this.setExpiry(expiresAtMs);
+    const { subnet, ipv6Subnet } = this.lease;
+    this.lease = {
+      ...attributesOf(this.lease),
+      subnet,
+      ...(ipv6Subnet === undefined ? {} : { ipv6Subnet }),
+      reserved: this.etcdLeaseId === '0',
+      ...(expiresAtMs === undefined ? {} : { expiresAtMs }),
+    };
+    this.options.watcher.renewed(this.lease);
+  }
+
+  private setExpiry(expiresAtMs: number | undefined): void {
+    this.expiresAtMs = expiresAtMs;
+    this.expiresAtUptimeMs = performance.now() + (expiresAtMs ?? Infinity) - Date.now();
+  }
+}
+
+/** A watch that lasted this long was no part of a series of failures. */
+const STABLE_MS = 10_000;
+const LOOK_AGAIN_MS = 60_000;
+const EXPIRY_GRACE_MS = 200;
+const NEVER_MS = 2 ** 31 - 1;

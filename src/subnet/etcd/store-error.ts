@@ -1,0 +1,116 @@
+/** What went wrong with etcd, told to a person in one line. */
+import { status, type ServiceError } from '@grpc/grpc-js';
+import { errorMessage, FlannelError } from '../../errors.js';
+
+/** etcd could not be asked, or refused. `grpcCode` tells programs which. */
+export class StoreError extends FlannelError {
+  readonly grpcCode: number;
+
+  constructor(message: string, grpcCode: number, options?: ErrorOptions) {
+    super('STORE', message, options);
+    this.name = 'StoreError';
+    this.grpcCode = grpcCode;
+  }
+}
+
+/** One endpoint's answer, or lack of one. */
+export interface EndpointFailure {
+  readonly endpoint: string;
+  readonly error: unknown;
+  /** It has answered before: it is an etcd, and the URL is right. */
+  readonly hadAnswered?: boolean;
+}
+
+/** Something speaks HTTP there, but no gRPC: a proxy, or another service. */
+const NOT_GRPC = /^Received HTTP status code/;
+
+/** Whether another endpoint may do better: this one did not answer, or is cut off from its cluster. */
+export function isEndpointFailure(error: unknown): boolean {
+  if (!isServiceError(error)) return false;
+  if (NOT_GRPC.test(error.details)) return true;
+  // CANCELLED is never this side's doing here: a cancelled call's outcome is not looked at.
+  return [status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.INTERNAL, status.CANCELLED].includes(error.code);
+}
+
+/** Whether the call should be made again with a new token. */
+export function isTokenFailure(error: unknown): boolean {
+  return (
+    isServiceError(error) &&
+    /invalid auth token|revision of auth store is old|user name is empty/.test(error.details || error.message)
+  );
+}
+
+/** etcd refuses passwords while it runs without authentication; flannel goes on without one, and so does this. */
+export function isAuthDisabled(error: unknown): boolean {
+  return isServiceError(error) && /authentication is not enabled/.test(error.details || error.message);
+}
+
+/** Whether an etcd lease has ended. */
+export function isLeaseNotFound(error: unknown): boolean {
+  return isServiceError(error) && /requested lease not found/.test(error.details || error.message);
+}
+
+/** Puts the failures of all endpoints that were tried into one line; equal reasons are told once. */
+export function storeError(failures: readonly EndpointFailure[]): StoreError {
+  const byReason = new Map<string, string[]>();
+  for (const { endpoint, error, hadAnswered } of failures) {
+    const reason = failureReason(error, hadAnswered);
+    byReason.set(reason, [...(byReason.get(reason) ?? []), endpoint]);
+  }
+  const parts = [...byReason].map(([reason, endpoints]) => `${endpoints.join(', ')}: ${reason}`);
+  const last = failures.at(-1)?.error;
+  const code = isServiceError(last) ? last.code : status.UNKNOWN;
+  return new StoreError(`etcd at ${parts.join('; ')}`, code, { cause: last });
+}
+
+/** gRPC's and etcd's words, in an operator's. */
+const REASONS: readonly (readonly [pattern: RegExp, reason: string | ((match: RegExpExecArray) => string)])[] = [
+  [/ECONNREFUSED/, 'connection refused; is etcd running there?'],
+  [/ENOENT/, 'no such socket; is etcd running there?'],
+  [/ENOTFOUND|EAI_AGAIN|Name resolution failed/, 'the host name cannot be resolved'],
+  [/EHOSTUNREACH|ENETUNREACH/, 'no route to the host'],
+  [/ETIMEDOUT/, 'no answer to the connection attempt'],
+  [
+    /(self[- ]signed certificate[^.;]*|unable to (?:verify|get)[^.;]*certificate[^.;]*)/i,
+    (match) => `TLS: ${match[1].trim()}; check --etcd-cafile`,
+  ],
+  [/(certificate (?:has expired|is not yet valid))/i, (match) => `TLS: its ${match[1]}`],
+  [/(Hostname\/IP does not match certificate's altnames[^;]*?)\. Resolution/, (match) => `TLS: ${match[1].trim()}`],
+  [
+    /alert (?:certificate required|bad certificate|unknown ca)|certificate required/i,
+    'TLS: it demands a client certificate of its own authority; check --etcd-certfile and --etcd-keyfile',
+  ],
+  [NOT_GRPC, 'what answers there is no etcd'],
+  [
+    /wrong version number|packet length too long|EPROTO|disconnected before secure TLS connection/i,
+    'it does not speak TLS; the URL should begin with http:// instead',
+  ],
+  [/invalid user ID or password/, 'user name or password refused; check --etcd-username and --etcd-password'],
+  [/user name is empty/, 'it demands a user; set --etcd-username and --etcd-password'],
+  [/permission denied/, 'permission denied: this user needs to read and write all keys under --etcd-prefix'],
+  [/database space exceeded/, 'its database is full: compact and defragment it, then clear the alarm'],
+  [/no leader/, 'it has no leader: most members of its cluster are away'],
+  [/request timed out/, 'it cannot reach the other members of its cluster'],
+];
+
+/** Why one endpoint failed, without its name. */
+function failureReason(error: unknown, hadAnswered = false): string {
+  const text = isServiceError(error) ? error.details || error.message : errorMessage(error);
+  for (const [pattern, reason] of REASONS) {
+    const match = pattern.exec(text);
+    if (match !== null) return typeof reason === 'string' ? reason : reason(match);
+  }
+  if (isServiceError(error) && error.code === status.DEADLINE_EXCEEDED) return 'no answer in time';
+  if (/ECONNRESET|socket hang up|Failed to connect|dropped|closed|disconnected|GOAWAY/i.test(text)) {
+    return `it closed the connection${hadAnswered ? '' : '; does it expect https:// or a client certificate?'}`;
+  }
+  // gRPC wraps what it was told in words of its own.
+  return text
+    .replace(/^etcdserver: |^No connection established\. Last error: |\(\d{4}-[0-9T:.-]+Z\)|Resolution note: .*$/g, '')
+    .replace(/\s+/g, ' ')
+    .trim();
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && 'code' in error && typeof error.code === 'number' && 'details' in error;
+}

@@ -1,0 +1,87 @@
+/**
+ * One watch on a range of keys, from a revision on, for as long as its stream lasts. etcd3's own watcher is not used: it
+ * reconnects by itself and goes on from a revision that may lie behind changes it never delivered, so that a removal
+ * would be missed. Here the end of the stream ends the watch, and the caller lists again.
+ */
+import { Metadata, status } from '@grpc/grpc-js';
+import type { IEvent, IWatchResponse } from 'etcd3';
+import type { EtcdConnection } from './connection.js';
+
+export interface WatchOptions {
+  readonly key: Buffer;
+  /** Absent: that key alone. */
+  readonly rangeEnd?: Buffer;
+  /** The revision that was seen; the watch tells what came after. */
+  readonly afterRevision: string;
+  /** The watch stands: nothing after `afterRevision` will be missed while it lasts. */
+  opened?(): void;
+  /** In the order of revisions; several writes may come together. */
+  events(events: readonly IEvent[]): void;
+}
+
+/**
+ * Watches until the signal is aborted.
+ * @throws StoreError when the stream ends for any other reason, compaction of `afterRevision` among them
+ */
+export async function watch(connection: EtcdConnection, options: WatchOptions, signal: AbortSignal): Promise<void> {
+  const { stream, endpoint } = await connection.stream('watch', signal);
+  const cancel = () => stream.cancel();
+  signal.addEventListener('abort', cancel, { once: true });
+  if (signal.aborted) cancel();
+  let silence: NodeJS.Timeout | undefined;
+  try {
+    await new Promise<never>((_resolve, reject) => {
+      silence = setTimeout(() => {
+        reject(failure(status.DEADLINE_EXCEEDED, 'no answer in time'));
+      }, connection.requestTimeoutMs);
+      const received = (response: IWatchResponse) => {
+        if (response.canceled) {
+          const compacted = response.compact_revision !== '0';
+          const reason = compacted ? `revision ${options.afterRevision} was compacted` : response.cancel_reason;
+          reject(failure(codeOfCancellation(reason), reason === '' ? 'etcd ended the watch' : reason));
+        } else if (response.created) {
+          clearTimeout(silence);
+          connection.count('watch');
+          options.opened?.();
+        }
+        if (response.events.length > 0) options.events(response.events);
+      };
+      stream.on('data', (response: IWatchResponse) => {
+        try {
+          received(response);
+        } catch (error) {
+          reject(error instanceof Error ? error : new Error(String(error)));
+        }
+      });
+      stream.on('error', reject);
+      stream.on('end', () => reject(failure(status.UNAVAILABLE, 'etcd ended the stream')));
+      stream.write({
+        create_request: {
+          key: options.key,
+          ...(options.rangeEnd === undefined ? {} : { range_end: options.rangeEnd }),
+          start_revision: (BigInt(options.afterRevision) + 1n).toString(),
+          progress_notify: true,
+        },
+      });
+    });
+  } catch (error) {
+    if (signal.aborted) return;
+    const told = connection.streamFailed(endpoint, error);
+    connection.count('watch', told);
+    throw told;
+  } finally {
+    clearTimeout(silence);
+    signal.removeEventListener('abort', cancel);
+    stream.cancel();
+  }
+}
+
+/** etcd tells why it ended a watch in words only. */
+function codeOfCancellation(reason: string): status {
+  if (/permission denied|auth token/.test(reason)) return status.PERMISSION_DENIED;
+  return /compacted/.test(reason) ? status.OUT_OF_RANGE : status.UNAVAILABLE;
+}
+
+function failure(code: status, details: string): Error {
+  return Object.assign(new Error(details), { code, details, metadata: new Metadata() });
+}
