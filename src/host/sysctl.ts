@@ -1,0 +1,37 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { errorMessage, FlannelError } from '../errors.js';
+
+/** `net.ipv4.ip_forward` → `/proc/sys/net/ipv4/ip_forward`. In a device's name, `/` stands for a dot, as in sysctl(8). */
+function sysctlPath(key: string): string {
+  return `/proc/sys/${key.replace(/[./]/g, (separator) => (separator === '.' ? '/' : '.'))}`;
+}
+
+/** Reads a kernel setting; `undefined` when this kernel (or its loaded modules) has none of that name. @throws FlannelError `HOST` */
+export async function readSysctl(key: string): Promise<string | undefined> {
+  try {
+    return (await readFile(sysctlPath(key), 'utf8')).trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new FlannelError('HOST', `cannot read the kernel setting ${key}: ${errorMessage(error)}`, { cause: error });
+  }
+}
+
+/** Writes a kernel setting. @throws FlannelError `HOST` */
+export async function writeSysctl(key: string, value: string | number): Promise<void> {
+  try {
+    await writeFile(sysctlPath(key), String(value));
+  } catch (error) {
+    throw new FlannelError('HOST', `cannot set the kernel setting ${key} to ${value}: ${errorMessage(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/**
+ * What to tell an operator whose kernel does not forward, or `undefined`. Like flannel, the agent leaves the setting
+ * alone: Docker and the CNI plugins switch it on, and whether a machine is a router is not for an agent to decide.
+ */
+export async function forwardingWarning(): Promise<string | undefined> {
+  if ((await readSysctl('net.ipv4.ip_forward')) !== '0') return undefined;
+  return 'this machine does not forward IPv4, so pods reach no other node: run `sysctl -w net.ipv4.ip_forward=1`';
+}
