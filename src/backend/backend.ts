@@ -1,0 +1,66 @@
+import type { SourceCheck } from '../dataplane/decap.js';
+import type { ExternalInterface } from '../host/external-interface.js';
+import type { Logger } from '../log.js';
+import type { Ipv4Prefix } from '../packet/address.js';
+import type { Lease } from '../subnet/lease.js';
+import type { NetworkConfig } from '../subnet/network-config.js';
+import type { BackendStatus } from './status.js';
+
+/** How packets travel between nodes; one implementation per `Backend.Type` of the network configuration. */
+export interface Backend {
+  /** The name in the configuration. */
+  readonly type: string;
+
+  /**
+   * Refuses a configuration or interface it cannot serve, before a lease is taken.
+   * @throws NetworkConfigError, or FlannelError `BACKEND`
+   */
+  validate(config: NetworkConfig, external: ExternalInterface): void;
+
+  /** What the lease in the store says of this backend (`BackendType`, `BackendData`); both empty for udp. */
+  leaseAttributes(): { backendType: string; backendData?: unknown };
+
+  /**
+   * Brings the dataplane up for this node's lease. Packets flow from here on, as leases become known.
+   * @throws FlannelError `HOST` or `BACKEND`
+   */
+  start(options: BackendOptions): Promise<RunningBackend>;
+}
+
+export interface BackendOptions {
+  readonly config: NetworkConfig;
+  readonly external: ExternalInterface;
+  /** The address peers are told to send to; it need not be on this machine (NAT). */
+  readonly publicIp: number;
+  readonly lease: Lease;
+  /** Identifies this network on this host (the etcd prefix): a restart finds its own device by it. */
+  readonly networkId: string;
+  /** Overrides the MTU of the network configuration and the one derived from the interface. */
+  readonly mtuBytes?: number;
+  /** Packet workers per direction. */
+  readonly workers?: number;
+  readonly sourceCheck: SourceCheck;
+  readonly trustedSources: readonly Ipv4Prefix[];
+  readonly logger: Logger;
+}
+
+export type { SourceCheck };
+
+export interface RunningBackend {
+  /** MTU of the overlay, as written to subnet.env. */
+  readonly mtuBytes: number;
+  /** The overlay device (`flannel0`), where there is one. */
+  readonly deviceName: string;
+  /** Replaces the whole table: what is not in `leases` is gone. This node's own lease may be among them. */
+  setLeases(leases: readonly Lease[]): void;
+  changeLeases(changed: readonly Lease[], removed: readonly Ipv4Prefix[]): void;
+  /** Counters and facts as of now; cheap enough for every scrape. */
+  status(): BackendStatus;
+  /**
+   * Rejects when the dataplane cannot go on (a worker failed for good); pending otherwise. The caller stops this backend
+   * then, and may start another.
+   */
+  readonly failed: Promise<never>;
+  /** Stops the workers. Device, address and routes stay for the next start. */
+  stop(): Promise<void>;
+}

@@ -1,0 +1,89 @@
+/** Turns leases into entries of the forwarding table, and says once what could not be turned. */
+import type { ForwardingEntry, ForwardingTable, TableChange } from '../../dataplane/forwarding-table.js';
+import type { Logger } from '../../log.js';
+import { formatIpv4, formatPrefix, prefixesEqual, type Ipv4Prefix } from '../../packet/address.js';
+import { isUnicastHost } from '../../packet/ipv4.js';
+import type { Lease } from '../../subnet/lease.js';
+
+/** Refusals remembered so that each is said once; a store full of nonsense must not fill memory. */
+const MAX_REMEMBERED = 1024;
+
+export interface LeaseForwardingOptions {
+  readonly table: ForwardingTable;
+  readonly ownSubnet: Ipv4Prefix;
+  /** Every address under which peers may know this node: a lease that names one is never forwarded to. */
+  readonly ownUnderlayAddresses: readonly number[];
+  /** All nodes of a network use one port. */
+  readonly port: number;
+  readonly backendType: string;
+  readonly logger: Logger;
+}
+
+export class LeaseForwarding {
+  private readonly own: ReadonlySet<number>;
+  private readonly said = new Set<string>();
+
+  constructor(private readonly options: LeaseForwardingOptions) {
+    this.own = new Set(options.ownUnderlayAddresses);
+    this.report(options.table.setOwn(options.ownSubnet));
+  }
+
+  /** Makes `leases` the whole truth. */
+  replaceAll(leases: readonly Lease[]): void {
+    const entries = leases.map((lease) => this.entryOf(lease)).filter((entry) => entry !== undefined);
+    this.report(this.options.table.replaceAll(entries));
+  }
+
+  /** Applies what has changed since. */
+  change(changed: readonly Lease[], removed: readonly Ipv4Prefix[]): void {
+    for (const prefix of removed) this.options.table.delete(prefix);
+    for (const lease of changed) {
+      const entry = this.entryOf(lease);
+      if (entry === undefined) this.options.table.delete(lease.subnet);
+      else this.report(this.options.table.set(entry.prefix, entry.address, entry.port));
+    }
+  }
+
+  /** `undefined` for a lease that is not to be forwarded to. */
+  private entryOf(lease: Lease): ForwardingEntry | undefined {
+    const { ownSubnet, port, backendType } = this.options;
+    const subnet = formatPrefix(lease.subnet);
+    if (prefixesEqual(lease.subnet, ownSubnet)) {
+      if (!this.own.has(lease.publicIp)) {
+        this.sayOnce(
+          `${subnet} is this node's subnet, but its lease names ${formatIpv4(lease.publicIp)}: it stays here while ` +
+            'this daemon runs',
+        );
+      }
+      return undefined;
+    }
+    if (lease.backendType !== '' && lease.backendType !== backendType) return undefined;
+    if (this.own.has(lease.publicIp)) {
+      this.sayOnce(
+        `the lease of ${subnet} names this node's own address ${formatIpv4(lease.publicIp)}, but this node holds ` +
+          `${formatPrefix(ownSubnet)}: nothing is forwarded there; release it if it is left over`,
+      );
+      return undefined;
+    }
+    if (!isUnicastHost(lease.publicIp)) {
+      this.sayOnce(`the lease of ${subnet} names ${formatIpv4(lease.publicIp)}, which is no host's address: skipped`);
+      return undefined;
+    }
+    return { prefix: lease.subnet, address: lease.publicIp, port };
+  }
+
+  private report(change: TableChange): void {
+    for (const { longer, shorter } of change.overlaps) {
+      this.sayOnce(`leases overlap: ${formatPrefix(longer)} in ${formatPrefix(shorter)}; the longer prefix wins`);
+    }
+    for (const { prefix, reason } of change.refused) {
+      this.sayOnce(`the lease of ${formatPrefix(prefix)} cannot be forwarded to: ${reason}`);
+    }
+  }
+
+  private sayOnce(message: string): void {
+    if (this.said.has(message) || this.said.size >= MAX_REMEMBERED) return;
+    this.said.add(message);
+    this.options.logger.warn(message);
+  }
+}

@@ -1,0 +1,92 @@
+/** The udp backend while it runs: leases go into the table, counters come out, and what concerns it on this host is kept up to date. */
+import type { Dataplane } from '../../dataplane/dataplane.js';
+import type { ForwardingTable } from '../../dataplane/forwarding-table.js';
+import { localAddresses } from '../../host/local-addresses.js';
+import type { Logger } from '../../log.js';
+import type { Ipv4Prefix } from '../../packet/address.js';
+import type { Lease } from '../../subnet/lease.js';
+import type { RunningBackend } from '../backend.js';
+import type { BackendStatus } from '../status.js';
+import type { LeaseForwarding } from './lease-forwarding.js';
+import type { LinkKeeper } from './link-keeper.js';
+import type { SlowPath } from './slow-path.js';
+
+/**
+ * How soon an address that this host is given becomes one that no peer may use as a source, and how soon the device gets
+ * back what others took from it.
+ */
+const HOST_CHECK_MS = 5000;
+
+export interface RunningUdpBackendParts {
+  readonly type: string;
+  readonly deviceName: string;
+  readonly mtuBytes: number;
+  readonly port: number;
+  readonly table: ForwardingTable;
+  readonly leases: LeaseForwarding;
+  readonly slowPath: SlowPath;
+  readonly link: LinkKeeper;
+  readonly dataplane: Dataplane;
+  /** Stops the workers and closes what they used. */
+  readonly release: () => Promise<void>;
+  readonly logger: Logger;
+}
+
+export class RunningUdpBackend implements RunningBackend {
+  readonly deviceName: string;
+  readonly mtuBytes: number;
+  readonly failed: Promise<never>;
+  private readonly hostChecks: NodeJS.Timeout;
+  private saidTooManyAddresses = false;
+
+  constructor(private readonly parts: RunningUdpBackendParts) {
+    this.deviceName = parts.deviceName;
+    this.mtuBytes = parts.mtuBytes;
+    this.failed = parts.dataplane.failed;
+    this.hostChecks = setInterval(() => void this.checkHost(), HOST_CHECK_MS);
+    this.hostChecks.unref();
+  }
+
+  setLeases(leases: readonly Lease[]): void {
+    this.parts.leases.replaceAll(leases);
+  }
+
+  changeLeases(changed: readonly Lease[], removed: readonly Ipv4Prefix[]): void {
+    this.parts.leases.change(changed, removed);
+  }
+
+  status(): BackendStatus {
+    const { type, deviceName, mtuBytes, port, table, slowPath, dataplane } = this.parts;
+    return {
+      type,
+      device: deviceName,
+      mtuBytes,
+      port,
+      workers: dataplane.workerStatus(),
+      table: { leases: table.leaseCount, nextHops: table.nextHopCount, memoryBytes: table.memoryBytes },
+      ...dataplane.counters(),
+      icmpErrorsSent: slowPath.icmpErrorsSent,
+      icmpErrorsRateLimited: slowPath.icmpErrorsRateLimited,
+    };
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.hostChecks);
+    await this.parts.release();
+  }
+
+  /** Tells the workers which addresses are this host's own, so that no peer may use them as a source. */
+  async refreshOwnAddresses(): Promise<readonly number[]> {
+    const { table, logger } = this.parts;
+    const addresses = await localAddresses();
+    if (!table.setOwnAddresses(addresses) && !this.saidTooManyAddresses) {
+      this.saidTooManyAddresses = true;
+      logger.warn('this host has more addresses than are held against inner sources; the rest are not checked');
+    }
+    return addresses;
+  }
+
+  private async checkHost(): Promise<void> {
+    await this.parts.link.check(await this.refreshOwnAddresses());
+  }
+}

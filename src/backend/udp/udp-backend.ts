@@ -1,0 +1,151 @@
+/**
+ * flannel's udp backend: inner packets, read from a TUN device, travel as the payload of UDP datagrams from node to node
+ * (flannel calls the device `flannel0` and uses port 8285). Here its parts are put together; the packets themselves are
+ * the business of the dataplane's workers.
+ */
+import { Dataplane } from '../../dataplane/dataplane.js';
+import { ForwardingTable } from '../../dataplane/forwarding-table.js';
+import { closeFd, openTun, openUdp, setTunPersistent } from '../../dataplane/native.js';
+import type { ExternalInterface } from '../../host/external-interface.js';
+import { listInterfaces } from '../../host/interfaces.js';
+import { configureLink, type LinkSettings } from '../../host/link.js';
+import { listRoutes } from '../../host/routes.js';
+import type { NetworkConfig } from '../../subnet/network-config.js';
+import type { Backend, BackendOptions, RunningBackend } from '../backend.js';
+import { IcmpRateLimiter } from './icmp-rate-limit.js';
+import { LeaseForwarding } from './lease-forwarding.js';
+import { LinkKeeper } from './link-keeper.js';
+import { overlayMtu } from './mtu.js';
+import { assertRouteIsFree, chooseOverlayDevice } from './overlay-device.js';
+import { RawSender } from './raw-sender.js';
+import { RunningUdpBackend } from './running-udp-backend.js';
+import { SlowPath } from './slow-path.js';
+import { StrangerLog } from './stranger-log.js';
+import { checkUdpConfig } from './udp-config.js';
+
+/** One queue and one socket serve a gigabit and more; the operator may ask for more (`--workers`). */
+const DEFAULT_WORKERS = 1;
+
+/**
+ * Packets that wait in the kernel for a worker, as many as an Ethernet device has room for. A TUN's own default of 500
+ * is less than what one TCP stream has under way here: measured, it drops some thousand packets in a second, and with
+ * 1000 next to none, at the same throughput and latency.
+ */
+const DEVICE_QUEUE_PACKETS = 1000;
+
+export class UdpBackend implements Backend {
+  readonly type = 'udp';
+
+  validate(config: NetworkConfig, external: ExternalInterface): void {
+    checkUdpConfig(config);
+    overlayMtu(external, config.backend.mtuBytes);
+  }
+
+  leaseAttributes(): { backendType: string } {
+    return { backendType: '' };
+  }
+
+  async start(options: BackendOptions): Promise<RunningBackend> {
+    const { config, external, lease, logger, workers = DEFAULT_WORKERS } = options;
+    const { mtuBytes, warning } = overlayMtu(external, options.mtuBytes ?? config.backend.mtuBytes);
+    if (warning !== undefined) logger.warn(warning);
+
+    const table = ForwardingTable.create({
+      network: config.network,
+      subnetLength: config.subnetLength,
+      trustedSources: options.trustedSources,
+      workers: 2 * workers,
+    });
+    const leases = new LeaseForwarding({
+      table,
+      ownSubnet: lease.subnet,
+      ownUnderlayAddresses: [options.publicIp, external.address],
+      port: config.backend.port,
+      backendType: this.type,
+      logger,
+    });
+
+    const cleanup: (() => void | Promise<void>)[] = [];
+    try {
+      // The port comes first: where another daemon holds it, nothing on this host is touched.
+      const socketFds = openUdp({ address: external.address, port: config.backend.port, sockets: workers });
+      cleanup.push(() => socketFds.forEach(closeFd));
+      const device = await this.openDevice(options, workers);
+      cleanup.push(() => device.fds.forEach(closeFd));
+      const link: LinkSettings = {
+        name: device.name,
+        networkId: options.networkId,
+        mtuBytes,
+        queuePackets: DEVICE_QUEUE_PACKETS,
+        address: lease.subnet.address,
+        network: config.network,
+      };
+      await configureLink(link);
+      // Only a device that can be found again is to outlive this process.
+      setTunPersistent(device.fds[0], true);
+
+      const rawSender = await RawSender.open();
+      cleanup.push(() => rawSender.close());
+      const slowPath = new SlowPath({
+        sourceAddress: lease.subnet.address,
+        send: (packet, done) => rawSender.send(packet, done),
+        rateLimiter: new IcmpRateLimiter(),
+        strangers: new StrangerLog(logger),
+        nowMs: () => performance.now(),
+      });
+      const dataplane = await Dataplane.start({
+        table,
+        sourceCheck: options.sourceCheck,
+        tunFds: device.fds,
+        socketFds,
+        externalAddress: external.address,
+        onSlowPath: (packet) => slowPath.handle(packet),
+        logger,
+      });
+      cleanup.push(() => dataplane.stop());
+      const running = new RunningUdpBackend({
+        type: this.type,
+        deviceName: device.name,
+        mtuBytes,
+        port: config.backend.port,
+        table,
+        leases,
+        slowPath,
+        link: new LinkKeeper(link, logger),
+        dataplane,
+        release: () => releaseAll(cleanup),
+        logger,
+      });
+      await running.refreshOwnAddresses();
+      return running;
+    } catch (error) {
+      await releaseAll(cleanup);
+      throw error;
+    }
+  }
+
+  /** Opens this network's device from before, or a new one of the first free name. */
+  private async openDevice(
+    { config, networkId, logger }: BackendOptions,
+    queues: number,
+  ): Promise<{ name: string; fds: readonly number[] }> {
+    const [interfaces, routes] = await Promise.all([listInterfaces(), listRoutes()]);
+    const { name, exists } = chooseOverlayDevice(interfaces, networkId);
+    assertRouteIsFree(routes, config.network, name);
+    // For a new device the kernel picks the name, so that two daemons that start at once get one each.
+    const device = openTun({ name: exists ? name : 'flannel%d', queues });
+    if (exists) logger.debug(`${device.name} is there from before`);
+    return device;
+  }
+}
+
+/** Undoes in reverse; the first failure does not keep the rest from being undone. */
+async function releaseAll(cleanup: (() => void | Promise<void>)[]): Promise<void> {
+  for (const undo of cleanup.splice(0).reverse()) {
+    try {
+      await undo();
+    } catch {
+      // What cannot be closed is closed already.
+    }
+  }
+}
