@@ -1,0 +1,62 @@
+import type { BackendStatus } from '../backend/status.js';
+
+/**
+ * What `flanneld` answers on its control socket: HTTP with JSON over a unix socket. Paths begin with the protocol's
+ * version (`GET /v1/status`, `GET /v1/leases`, `GET /v1/version`); a field is only ever added within a version.
+ */
+export const CONTROL_PROTOCOL_VERSION = 1;
+
+/** `GET /v1/version` */
+export interface VersionAnswer {
+  readonly protocol: number;
+  readonly version: string;
+  readonly pid: number;
+}
+
+/** `GET /v1/status` */
+export interface StatusAnswer {
+  readonly version: string;
+  readonly pid: number;
+  readonly startedAt: string;
+  /**
+   * `ready` while packets flow and the subnet is this node's, as `/readyz` has it; the others name what is waited for: at
+   * the start, or when the lease is lost or the backend has failed.
+   */
+  readonly state: 'configuration' | 'interface' | 'lease' | 'backend' | 'ready' | 'stopping';
+  /** Why the agent is not ready, or what troubles it. */
+  readonly reason?: string;
+  readonly network?: { readonly cidr: string; readonly subnetLength: number; readonly backend: string };
+  readonly lease?: LeaseAnswer;
+  readonly interface?: { readonly name: string; readonly address: string; readonly mtu: number };
+  readonly publicIP?: string;
+  readonly subnetFile: string;
+  readonly backend?: BackendStatus;
+  readonly store: StoreHealth;
+}
+
+export interface StoreHealth {
+  readonly endpoints: readonly string[];
+  readonly prefix: string;
+  readonly healthy: boolean;
+  readonly lastError?: string;
+  readonly lastContactAt?: string;
+  readonly watchRestarts: number;
+  readonly skippedEntries: number;
+}
+
+/** `GET /v1/leases` answers an array of these: the table as the daemon holds it. */
+export interface LeaseAnswer {
+  readonly subnet: string;
+  readonly publicIP: string;
+  readonly reserved: boolean;
+  /** ISO 8601; `null` for a reservation and where the expiry is not known. */
+  readonly expires: string | null;
+  readonly backendType: string;
+  /** Whether it is this node's own. */
+  readonly own: boolean;
+}
+
+/** Any answer with a status of 400 or more. */
+export interface ErrorAnswer {
+  readonly error: string;
+}

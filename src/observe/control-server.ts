@@ -1,0 +1,216 @@
+import { chmodSync, linkSync, lstatSync, mkdirSync, rmSync, statSync, unlinkSync } from 'node:fs';
+import { request, type Server } from 'node:http';
+import { dirname, join } from 'node:path';
+
+import { FlannelError, errorMessage } from '../errors.js';
+import {
+  CONTROL_PROTOCOL_VERSION,
+  type ErrorAnswer,
+  type LeaseAnswer,
+  type StatusAnswer,
+  type VersionAnswer,
+} from './control-protocol.js';
+import { closeServer, createQuestionServer, type Answer } from './http-server.js';
+
+/** What the control socket tells; asked anew for every request. */
+export interface ControlSource {
+  readonly version: string;
+  status(): StatusAnswer;
+  leaseAnswers(): readonly LeaseAnswer[];
+}
+
+/** How long a daemon may take to say who it is, before it counts as alive but stuck. */
+const PROBE_TIMEOUT_MS = 1000;
+
+/** The longest path of a unix socket: `sun_path` less its terminator. unix(7). */
+const MAX_SOCKET_PATH_BYTES = 107;
+
+/** The daemon's side of the control socket; see `control-protocol.ts` for what is said over it. */
+export class ControlServer {
+  readonly path: string;
+  readonly #server: Server;
+  readonly #inode: number;
+
+  private constructor(path: string, server: Server, inode: number) {
+    this.path = path;
+    this.#server = server;
+    this.#inode = inode;
+  }
+
+  /**
+   * Listens at `path`, which only the daemon's own user may connect to from its first moment on. The socket of a dead
+   * daemon is replaced.
+   * @throws FlannelError `CONTROL` when a living daemon has it (naming its pid), or the path cannot be used
+   */
+  static async listen(path: string, source: ControlSource): Promise<ControlServer> {
+    const server = createQuestionServer((requested) => answer(requested, source), writeError);
+    // Bound under a name of its own and linked into place while listening: whoever finds the path finds it answering,
+    // and of two daemons that start at once exactly one gets it.
+    const own = join(dirname(path), `.flanneld-${process.pid}.sock`);
+    try {
+      if (Math.max(Buffer.byteLength(own), Buffer.byteLength(path)) > MAX_SOCKET_PATH_BYTES) {
+        throw new FlannelError('CONTROL', `control socket ${path}: the path is too long for a unix socket`);
+      }
+      mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+      rmSync(own, { force: true });
+      await bind(server, own);
+      chmodSync(own, 0o600);
+      const inode = statSync(own).ino;
+      await claim(own, path);
+      unlinkSync(own);
+      return new ControlServer(path, server, inode);
+    } catch (error) {
+      await closeServer(server);
+      removeQuietly(own);
+      if (error instanceof FlannelError) throw error;
+      const { code } = error as NodeJS.ErrnoException;
+      const reason = code === 'EACCES' || code === 'EPERM' ? 'not allowed: run as root' : errorMessage(error);
+      throw new FlannelError('CONTROL', `cannot listen on control socket ${path}: ${reason}`, { cause: error });
+    }
+  }
+
+  /** Stops answering and removes the socket, unless another daemon has put its own there since. */
+  async close(): Promise<void> {
+    try {
+      if (statSync(this.path).ino === this.#inode) unlinkSync(this.path);
+    } catch {
+      // Already gone.
+    }
+    await closeServer(this.#server);
+  }
+}
+
+/** What is known of whoever may be listening at a path. */
+export type SocketOwner =
+  | { readonly state: 'none' } // no such file
+  | { readonly state: 'stale' } // a file nobody listens at
+  | { readonly state: 'alive'; readonly pid?: number }; // answers; without a pid where it did not say who it is
+
+/** Finds out whether a daemon lives behind a control socket. Never rejects. */
+export function probeControlSocket(path: string): Promise<SocketOwner> {
+  return new Promise((resolve) => {
+    const asking = request(
+      { socketPath: path, path: `/v${CONTROL_PROTOCOL_VERSION}/version`, timeout: PROBE_TIMEOUT_MS },
+      (response) => {
+        let text = '';
+        response.setEncoding('utf8');
+        response.on('data', (chunk: string) => {
+          text += chunk;
+          if (text.length > 65_536) response.destroy();
+        });
+        response.on('end', () => resolve({ state: 'alive', pid: pidIn(text) }));
+        response.on('error', () => resolve({ state: 'alive' }));
+      },
+    );
+    const deadline = setTimeout(() => asking.destroy(new Error('timeout')), PROBE_TIMEOUT_MS);
+    asking.on('close', () => clearTimeout(deadline));
+    asking.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') resolve({ state: 'none' });
+      else if (error.code === 'ECONNREFUSED' || error.code === 'ENOTSOCK') resolve({ state: 'stale' });
+      else resolve({ state: 'alive' });
+    });
+    asking.end();
+  });
+}
+
+/** The error for a socket that a living daemon has. */
+export function livingDaemonError(path: string, owner: { readonly pid?: number }, remedy: string): FlannelError {
+  const who =
+    owner.pid === undefined ? 'another process (which does not say who it is)' : `flanneld with pid ${owner.pid}`;
+  return new FlannelError('CONTROL', `control socket ${path} belongs to ${who}: ${remedy}`);
+}
+
+function pidIn(text: string): number | undefined {
+  try {
+    const { pid } = JSON.parse(text) as Partial<VersionAnswer>;
+    return typeof pid === 'number' ? pid : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function bind(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    // listen() binds before it returns, so the mask reaches exactly this socket.
+    const mask = process.umask(0o177);
+    try {
+      server.listen(path, () => {
+        server.removeListener('error', reject);
+        try {
+          // A folder's default access list would override the mask.
+          chmodSync(path, 0o600);
+          resolve();
+        } catch (error) {
+          reject(error instanceof Error ? error : new Error(errorMessage(error)));
+        }
+      });
+    } finally {
+      process.umask(mask);
+    }
+  });
+}
+
+async function claim(own: string, path: string): Promise<void> {
+  for (;;) {
+    try {
+      linkSync(own, path);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    const before = inodeOf(path);
+    const owner = await probeControlSocket(path);
+    if (owner.state === 'alive') {
+      throw livingDaemonError(path, owner, 'stop it first, or give this one a --control-socket of its own');
+    }
+    // What has changed meanwhile is another daemon's that starts: it is asked in turn.
+    if (before === undefined || before !== inodeOf(path)) continue;
+    // A link that leads nowhere, or to a dead daemon's socket, gives way as well.
+    if (statSync(path, { throwIfNoEntry: false })?.isSocket() === false) {
+      throw new FlannelError(
+        'CONTROL',
+        `control socket ${path} is a file of another kind: remove it or choose another`,
+      );
+    }
+    unlinkSync(path);
+  }
+}
+
+function removeQuietly(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // Its folder is no folder: then there is nothing to remove.
+  }
+}
+
+/** Of the entry itself, whatever a link leads to. */
+function inodeOf(path: string): number | undefined {
+  return lstatSync(path, { throwIfNoEntry: false })?.ino;
+}
+
+function answer(path: string, source: ControlSource): Answer | undefined {
+  const base = `/v${CONTROL_PROTOCOL_VERSION}/`;
+  switch (path) {
+    case `${base}version`: {
+      const version: VersionAnswer = { protocol: CONTROL_PROTOCOL_VERSION, version: source.version, pid: process.pid };
+      return json(200, version);
+    }
+    case `${base}status`:
+      return json(200, source.status());
+    case `${base}leases`:
+      return json(200, source.leaseAnswers());
+    default:
+      return undefined;
+  }
+}
+
+function writeError(status: number, error: string): Answer {
+  const body: ErrorAnswer = { error };
+  return json(status, body);
+}
+
+function json(status: number, body: unknown): Answer {
+  return { status, contentType: 'application/json', body: `${JSON.stringify(body)}\n` };
+}
