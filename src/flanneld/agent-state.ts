@@ -1,0 +1,150 @@
+import type { RunningBackend } from '../backend/backend.js';
+import type { ExternalInterface } from '../host/external-interface.js';
+import type { LeaseAnswer, StatusAnswer } from '../observe/control-protocol.js';
+import type { ControlSource } from '../observe/control-server.js';
+import type { HealthSource } from '../observe/health-server.js';
+import type { MetricsSource } from '../observe/metrics.js';
+import type { StoreStatistics } from '../observe/store-statistics.js';
+import { formatIpv4, formatPrefix, prefixesEqual } from '../packet/address.js';
+import type { Lease } from '../subnet/lease.js';
+import type { NetworkConfig } from '../subnet/network-config.js';
+import { VERSION } from '../version.js';
+import type { FlanneldOptions } from './flags.js';
+import type { KnownLeases } from './known-leases.js';
+
+export type AgentPhase = StatusAnswer['state'];
+
+/** What the phases before readiness wait for, to people. */
+const WAITING_FOR: Readonly<Record<AgentPhase, string>> = {
+  configuration: 'waiting for the network configuration',
+  interface: 'waiting for the external interface',
+  lease: 'waiting for a subnet',
+  backend: 'starting the backend',
+  ready: 'ready',
+  stopping: 'stopping',
+};
+
+/** Where an agent stands: written by its life, read by the control socket, the health server and the metrics. */
+export class AgentState implements ControlSource, HealthSource, MetricsSource {
+  readonly version = VERSION;
+  phase: AgentPhase = 'configuration';
+  /** What holds start-up back, or troubles a running agent without making it unready. */
+  reason: string | undefined;
+  /** What makes a running agent unready: its subnet is lost. */
+  unready: string | undefined;
+  /** What makes a running agent unready: its backend has failed. */
+  stalled: string | undefined;
+  config: NetworkConfig | undefined;
+  external: ExternalInterface | undefined;
+  publicIp: number | undefined;
+  lease: Lease | undefined;
+  runningBackend: RunningBackend | undefined;
+
+  readonly #options: FlanneldOptions;
+  readonly #leases: KnownLeases;
+  readonly #store: StoreStatistics;
+  readonly #startedAt = new Date(Date.now() - process.uptime() * 1000).toISOString();
+
+  constructor(options: FlanneldOptions, leases: KnownLeases, store: StoreStatistics) {
+    this.#options = options;
+    this.#leases = leases;
+    this.#store = store;
+  }
+
+  /** One line on where the agent stands. */
+  summary(): string {
+    const waiting = WAITING_FOR[this.phase];
+    if (this.phase === 'ready' && this.lease !== undefined && this.runningBackend !== undefined) {
+      const where = `${formatPrefix(this.lease.subnet)} on ${this.runningBackend.deviceName}`;
+      const trouble = this.stalled ?? this.unready ?? this.reason;
+      return trouble === undefined ? where : `${where}; ${trouble}`;
+    }
+    return this.reason === undefined ? waiting : `${waiting}: ${this.reason}`;
+  }
+
+  notReadyReason(): string | undefined {
+    return this.phase === 'ready' ? (this.stalled ?? this.unready) : this.summary();
+  }
+
+  status(): StatusAnswer {
+    const { config, external } = this;
+    const lease = this.#heldLease();
+    return {
+      version: VERSION,
+      pid: process.pid,
+      startedAt: this.#startedAt,
+      state: this.#step(),
+      reason: this.stalled ?? this.unready ?? this.reason,
+      network: config && {
+        cidr: formatPrefix(config.network),
+        subnetLength: config.subnetLength,
+        backend: config.backend.type,
+      },
+      lease: lease && leaseAnswer(lease, true),
+      interface: external && {
+        name: external.name,
+        address: formatIpv4(external.address),
+        mtu: external.mtuBytes,
+      },
+      publicIP: this.publicIp === undefined ? undefined : formatIpv4(this.publicIp),
+      subnetFile: this.#options.subnetFile,
+      backend: this.backend(),
+      store: this.#store.health(this.#options.etcd.endpoints, this.#options.etcd.prefix),
+    };
+  }
+
+  /** The step that readiness waits for: a running agent that has become unready is back at the lease or the backend. */
+  #step(): AgentPhase {
+    if (this.phase !== 'ready') return this.phase;
+    if (this.stalled !== undefined) return 'backend';
+    return this.unready === undefined ? 'ready' : 'lease';
+  }
+
+  /** A lost one has no expiry to tell, though the pods go on with its addresses. */
+  #heldLease(): Lease | undefined {
+    return this.unready === undefined ? this.lease : undefined;
+  }
+
+  /** The leases of all nodes by subnet; of this node's own the expiry is known. */
+  leaseAnswers(): readonly LeaseAnswer[] {
+    const own = this.lease;
+    const answers: LeaseAnswer[] = [];
+    for (const lease of [...this.#leases.values()].sort((a, b) => a.subnet.address - b.subnet.address)) {
+      const mine = own !== undefined && prefixesEqual(own.subnet, lease.subnet) && own.publicIp === lease.publicIp;
+      answers.push(mine ? leaseAnswer(own, true) : leaseAnswer(lease, false));
+    }
+    return answers;
+  }
+
+  backend(): ReturnType<RunningBackend['status']> | undefined {
+    return this.runningBackend?.status();
+  }
+
+  leases(): number {
+    return this.#leases.size;
+  }
+
+  leaseExpiresAtMs(): number | undefined {
+    const lease = this.#heldLease();
+    return lease?.reserved === true ? Infinity : lease?.expiresAtMs;
+  }
+
+  storeRequests(): ReturnType<StoreStatistics['requests']> {
+    return this.#store.requests();
+  }
+
+  storeWatchRestarts(): number {
+    return this.#store.watchRestarts;
+  }
+}
+
+function leaseAnswer(lease: Lease, own: boolean): LeaseAnswer {
+  return {
+    subnet: formatPrefix(lease.subnet),
+    publicIP: formatIpv4(lease.publicIp),
+    reserved: lease.reserved,
+    expires: lease.expiresAtMs === undefined ? null : new Date(lease.expiresAtMs).toISOString(),
+    backendType: lease.backendType === '' ? 'udp' : lease.backendType,
+    own,
+  };
+}

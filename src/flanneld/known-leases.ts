@@ -1,0 +1,61 @@
+import type { RunningBackend } from '../backend/backend.js';
+import { formatPrefix, prefixesOverlap, type Ipv4Prefix } from '../packet/address.js';
+import type { Lease } from '../subnet/lease.js';
+import type { LeaseWatcher } from '../subnet/subnet-manager.js';
+
+/**
+ * The leases of all nodes as the store last told them. The watch begins before there is a backend, so that no time is
+ * lost; the backend, once it runs, gets what is known by then and every change after.
+ */
+export class KnownLeases implements LeaseWatcher {
+  readonly #leases = new Map<string, Lease>();
+  #backend: RunningBackend | undefined;
+  #complete = false;
+
+  /** Passes everything known, and every later change, on to a backend. */
+  attach(backend: RunningBackend): void {
+    this.#backend = backend;
+    // An incomplete table would make the backend forget next hops it may have kept from an earlier run.
+    if (this.#complete) backend.setLeases([...this.#leases.values()]);
+  }
+
+  snapshot(leases: readonly Lease[]): void {
+    this.#leases.clear();
+    for (const lease of leases) this.#leases.set(formatPrefix(lease.subnet), lease);
+    this.#complete = true;
+    this.#backend?.setLeases(leases);
+  }
+
+  change(changed: readonly Lease[], removed: readonly Ipv4Prefix[]): void {
+    for (const lease of changed) this.#leases.set(formatPrefix(lease.subnet), lease);
+    for (const subnet of removed) this.#leases.delete(formatPrefix(subnet));
+    this.#backend?.changeLeases(changed, removed);
+  }
+
+  /** Forgets everything: another network is watched from now on. */
+  clear(): void {
+    this.#leases.clear();
+    this.#complete = false;
+  }
+
+  /** Whether the store has listed its leases yet. */
+  get complete(): boolean {
+    return this.#complete;
+  }
+
+  get size(): number {
+    return this.#leases.size;
+  }
+
+  /** A lease of another node that shares addresses with `subnet`. */
+  inTheWay(subnet: Ipv4Prefix, publicIp: number): Lease | undefined {
+    for (const lease of this.#leases.values()) {
+      if (lease.publicIp !== publicIp && prefixesOverlap(lease.subnet, subnet)) return lease;
+    }
+    return undefined;
+  }
+
+  values(): Iterable<Lease> {
+    return this.#leases.values();
+  }
+}

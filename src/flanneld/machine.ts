@@ -1,0 +1,85 @@
+import type { ExternalInterface } from '../host/external-interface.js';
+import { checkOutsideNetwork, chooseExternalInterface } from '../host/external-interface.js';
+import { Firewall } from '../host/firewall/firewall.js';
+import { ensureBlackholeRoute } from '../host/routes.js';
+import { forwardingWarning } from '../host/sysctl.js';
+import type { Logger } from '../log.js';
+import { formatIpv4, type Ipv4Prefix } from '../packet/address.js';
+import type { Lease } from '../subnet/lease.js';
+import type { NetworkConfig } from '../subnet/network-config.js';
+import { readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
+import type { NodeHost } from './agent.js';
+import type { FlanneldOptions } from './flags.js';
+
+/** The machine that this process runs on, as the flags want it. */
+export class Machine implements NodeHost {
+  readonly #options: FlanneldOptions;
+  readonly #logger: Logger;
+  #firewall: Firewall | undefined;
+
+  constructor(options: FlanneldOptions, logger: Logger) {
+    this.#options = options;
+    this.#logger = logger;
+  }
+
+  chooseInterface(): Promise<ExternalInterface> {
+    const { interfaces, patterns, canReach, publicIp } = this.#options.underlay;
+    return chooseExternalInterface({
+      iface: interfaces,
+      ifaceRegex: patterns,
+      ifaceCanReach: canReach === undefined ? undefined : formatIpv4(canReach),
+      publicIp,
+    });
+  }
+
+  checkInterface(external: ExternalInterface, config: NetworkConfig): void {
+    checkOutsideNetwork(external, config.network);
+  }
+
+  async previousSubnet(): Promise<Ipv4Prefix | undefined> {
+    return (await readSubnetEnv(this.#options.subnetFile)).subnet;
+  }
+
+  async ensureRules(config: NetworkConfig, lease: Lease): Promise<void> {
+    const { masquerade, forwardRules, fullyRandom, blackholeRoute } = this.#options.firewall;
+    const first = this.#firewall === undefined;
+    if (this.#firewall === undefined) {
+      const { network: previous } = await readSubnetEnv(this.#options.subnetFile);
+      this.#firewall = await Firewall.open(
+        {
+          network: config.network,
+          subnet: lease.subnet,
+          masquerade,
+          forward: forwardRules,
+          fullyRandom,
+          nftables: config.enableNftables,
+          previousNetworks: previous === undefined ? [] : [previous],
+        },
+        this.#logger,
+      );
+    }
+    const { added, removed } = await this.#firewall.ensure();
+    if (added > 0 || removed > 0) {
+      const fields = { tool: this.#firewall.tool, added, removed };
+      if (first) this.#logger.info('firewall rules are in place', fields);
+      else this.#logger.warn('firewall rules were missing or changed: put back', fields);
+    }
+    if (blackholeRoute || first) await ensureBlackholeRoute(config.network, blackholeRoute ? lease.subnet : undefined);
+  }
+
+  writeSubnetFile(config: NetworkConfig, lease: Lease, mtuBytes: number): Promise<void> {
+    return writeSubnetEnv(this.#options.subnetFile, {
+      network: config.network,
+      subnet: lease.subnet,
+      mtuBytes,
+      ipMasq: this.#options.firewall.masquerade,
+    });
+  }
+
+  async warnings(): Promise<readonly string[]> {
+    const { publicIpv6 } = this.#options.underlay;
+    const warnings = [await forwardingWarning()];
+    if (publicIpv6 !== undefined) warnings.push('--public-ipv6 has no effect: the udp backend carries IPv4 only');
+    return warnings.filter((warning) => warning !== undefined);
+  }
+}
