@@ -1,0 +1,159 @@
+import { request } from 'node:http';
+import { FlannelError, errorMessage } from '../errors.js';
+import {
+  CONTROL_PROTOCOL_VERSION,
+  type ErrorAnswer,
+  type LeaseAnswer,
+  type StatusAnswer,
+  type VersionAnswer,
+} from '../observe/control-protocol.js';
+
+/** An answer larger than this is no answer of flanneld's: 65,536 leases are some 12 MB. */
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+
+export interface ControlClientOptions {
+  /** How long a whole answer may take, in milliseconds; 5,000 by default. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Asks a running `flanneld` over its control socket. Every method rejects with a `FlannelError` (`CONTROL`) whose one
+ * line names the socket that was tried.
+ */
+export class ControlClient {
+  readonly socketPath: string;
+  readonly #timeoutMs: number;
+
+  constructor(socketPath: string, options: ControlClientOptions = {}) {
+    this.socketPath = socketPath;
+    this.#timeoutMs = options.timeoutMs ?? 5000;
+  }
+
+  /** Which daemon this is. The only question a daemon of any protocol version is expected to understand. */
+  async version(): Promise<VersionAnswer> {
+    const answer = await this.#get('version');
+    if (!isObject(answer) || typeof answer.protocol !== 'number') throw this.#strange('version');
+    if (answer.protocol !== CONTROL_PROTOCOL_VERSION) {
+      throw this.#otherProtocol(`it speaks version ${answer.protocol}`);
+    }
+    return answer as unknown as VersionAnswer;
+  }
+
+  /** The agent's state, lease, counters and store health. */
+  async status(): Promise<StatusAnswer> {
+    const answer = await this.#get('status');
+    if (!isObject(answer) || typeof answer.state !== 'string') throw this.#strange('status');
+    return answer as unknown as StatusAnswer;
+  }
+
+  /** The leases as the daemon's table holds them. */
+  async leases(): Promise<LeaseAnswer[]> {
+    const answer = await this.#get('leases');
+    if (!Array.isArray(answer)) throw this.#strange('leases');
+    return answer as LeaseAnswer[];
+  }
+
+  #get(what: string): Promise<unknown> {
+    const path = `/v${CONTROL_PROTOCOL_VERSION}/${what}`;
+    return new Promise((resolve, reject) => {
+      const outgoing = request(
+        { socketPath: this.socketPath, path, method: 'GET', headers: { accept: 'application/json' } },
+        (response) => {
+          const chunks: Buffer[] = [];
+          let length = 0;
+          response.on('data', (chunk: Buffer) => {
+            length += chunk.length;
+            if (length > MAX_ANSWER_BYTES) outgoing.destroy(this.#strange(what));
+            else chunks.push(chunk);
+          });
+          response.on('error', (error) => reject(this.#explain(error)));
+          response.on('end', () => {
+            clearTimeout(timer);
+            try {
+              resolve(this.#read(what, response.statusCode ?? 0, Buffer.concat(chunks).toString('utf8')));
+            } catch (error) {
+              reject(error instanceof Error ? error : new Error(String(error)));
+            }
+          });
+        },
+      );
+      const timer = setTimeout(() => {
+        outgoing.destroy(
+          new FlannelError(
+            'CONTROL',
+            `flanneld at ${this.socketPath} did not answer within ${this.#timeoutMs / 1000} s: ` +
+              'it may be stopped or overloaded; look at its log',
+          ),
+        );
+      }, this.#timeoutMs);
+      outgoing.on('error', (error) => {
+        clearTimeout(timer);
+        reject(this.#explain(error));
+      });
+      outgoing.end();
+    });
+  }
+
+  #read(what: string, status: number, text: string): unknown {
+    let answer: unknown;
+    try {
+      answer = JSON.parse(text);
+    } catch {
+      throw this.#strange(what);
+    }
+    if (status === 404) throw this.#otherProtocol(`it has no /v${CONTROL_PROTOCOL_VERSION}/${what}`);
+    if (status >= 400) {
+      const reason = isObject(answer) ? (answer as unknown as ErrorAnswer).error : undefined;
+      throw new FlannelError(
+        'CONTROL',
+        `flanneld at ${this.socketPath} answered ${status}: ${reason ?? 'no reason given'}`,
+      );
+    }
+    return answer;
+  }
+
+  #explain(error: Error): FlannelError {
+    if (error instanceof FlannelError) return error;
+    const { code } = error as NodeJS.ErrnoException;
+    const elsewhere = 'name its --control-socket with --socket PATH';
+    const path = this.socketPath;
+    switch (code ?? '') {
+      case 'ENOENT':
+      case 'ENOTDIR':
+        return this.#failed(`no flanneld at ${path} (no such socket): start flanneld, or ${elsewhere}`, error);
+      case 'ECONNREFUSED':
+        return this.#failed(`no flanneld at ${path} (nothing listens there): start flanneld, or ${elsewhere}`, error);
+      case 'EACCES':
+      case 'EPERM':
+        return this.#failed(`may not connect to flanneld at ${path}: run as the user that runs flanneld (root)`, error);
+      case 'ECONNRESET':
+      case 'EPIPE':
+        return this.#failed(`flanneld at ${path} hung up: it is stopping, or something else listens there`, error);
+      default:
+        return this.#failed(`cannot ask flanneld at ${path}: ${errorMessage(error)}`, error);
+    }
+  }
+
+  #failed(message: string, cause: Error): FlannelError {
+    return new FlannelError('CONTROL', message, { cause });
+  }
+
+  #strange(what: string): FlannelError {
+    return new FlannelError(
+      'CONTROL',
+      `what listens at ${this.socketPath} gave no ${what} that can be read: it is not a flanneld, or another release`,
+    );
+  }
+
+  #otherProtocol(how: string): FlannelError {
+    return new FlannelError(
+      'CONTROL',
+      `flanneld at ${this.socketPath} is of another release (${how}, this flannelctl speaks version ` +
+        `${CONTROL_PROTOCOL_VERSION}): use the flannelctl that came with it`,
+    );
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
