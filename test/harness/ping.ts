@@ -1,0 +1,81 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Namespace } from '../../src/lab/namespace.js';
+import type { ChildProcess } from 'node:child_process';
+
+/** What ping(8) reports. */
+export interface PingResult {
+  readonly sent: number;
+  readonly received: number;
+  /** Everything printed, for ICMP errors. */
+  readonly output: string;
+}
+
+export interface PingOptions {
+  readonly count?: number;
+  /** Bytes of payload; the IP packet has 28 more. */
+  readonly payloadBytes?: number;
+  /** `-M do`: forbid fragmentation. */
+  readonly dontFragment?: boolean;
+  readonly ttl?: number;
+  readonly intervalSeconds?: number;
+  /** How long to wait for each answer; default 2 s. */
+  readonly waitSeconds?: number;
+  readonly extra?: readonly string[];
+}
+
+/** Pings from a namespace; never fails by itself. */
+export async function ping(from: Namespace, to: string, options: PingOptions = {}): Promise<PingResult> {
+  const { stdout, stderr } = await from.exec('ping', pingArguments(to, options), { allowFailure: true });
+  return parsePing(stdout + stderr);
+}
+
+function pingArguments(to: string, options: PingOptions): string[] {
+  const { count = 3, payloadBytes, dontFragment, ttl, intervalSeconds = 0.02, waitSeconds = 2, extra = [] } = options;
+  return [
+    '-n',
+    ...(count === 0 ? [] : ['-c', String(count)]),
+    ...['-i', String(intervalSeconds), '-W', String(waitSeconds)],
+    ...(payloadBytes === undefined ? [] : ['-s', String(payloadBytes)]),
+    ...(dontFragment === true ? ['-M', 'do'] : []),
+    ...(ttl === undefined ? [] : ['-t', String(ttl)]),
+    ...extra,
+    to,
+  ];
+}
+
+function parsePing(output: string): PingResult {
+  const [, sent = '0', received = '0'] = /(\d+) packets transmitted, (\d+) received/.exec(output) ?? [];
+  return { sent: Number(sent), received: Number(received), output };
+}
+
+/** A ping that goes on while something else happens. */
+export class SteadyPing {
+  readonly #child: ChildProcess;
+  #output = '';
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    child.stdout?.on('data', (chunk: Buffer) => (this.#output += chunk.toString()));
+    child.stderr?.on('data', (chunk: Buffer) => (this.#output += chunk.toString()));
+  }
+
+  /** Starts and returns once the first answer has come. */
+  static async start(from: Namespace, to: string, options: PingOptions = {}): Promise<SteadyPing> {
+    const steady = new SteadyPing(from.spawn('ping', pingArguments(to, { count: 0, waitSeconds: 5, ...options })));
+    for (const deadline = Date.now() + 10_000; !steady.#output.includes('bytes from'); await sleep(20)) {
+      if (Date.now() > deadline) throw new Error(`no answer to ping ${to}: ${steady.#output}`);
+    }
+    return steady;
+  }
+
+  /** Ends it and tells how it went. An answer that is still under way when it ends counts as received. */
+  async stop(): Promise<PingResult> {
+    const ended = new Promise((resolve) => this.#child.once('close', resolve));
+    this.#child.kill('SIGINT');
+    await ended;
+    const result = parsePing(this.#output);
+    const unanswered = result.sent - result.received;
+    const last = Math.max(...[...this.#output.matchAll(/icmp_seq=(\d+)/g)].map(([, sequence]) => Number(sequence)));
+    return unanswered === 1 && last === result.sent - 1 ? { ...result, sent: last } : result;
+  }
+}

@@ -1,0 +1,195 @@
+/** TLS and passwords, through the flags that flannel has for them. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { runCommand } from '../../../src/host/command.js';
+import { Cluster, ETCD_ADDRESS, NETWORK, type ClusterNode } from '../../harness/cluster.js';
+import { FLANNELCTL, type DaemonOptions } from '../../harness/daemon.js';
+import { namePrefix } from '../../harness/leftovers.js';
+import { until } from '../../harness/until.js';
+
+const SECRET = 'correct horse battery staple';
+const PORTS = { password: 2379, tls: 2381, mutualTls: 2382 };
+const CONFIG = `{"Network": "${NETWORK}"}`;
+
+describe('a store that protects itself', () => {
+  let cluster: Cluster;
+  const folder = mkdtempSync(join(tmpdir(), `${namePrefix('certificates')}-`));
+  const path = (file: string): string => join(folder, file);
+
+  before(async () => {
+    makeCertificates(folder);
+    const tls = { certFile: path('server.pem'), keyFile: path('server-key.pem') };
+    cluster = await Cluster.create('secure', { nodes: 5 });
+    const servers = await Promise.all([
+      cluster.addEtcd(PORTS.tls, { tls }),
+      cluster.addEtcd(PORTS.mutualTls, { tls: { ...tls, clientCaFile: path('ca.pem') } }),
+    ]);
+    for (const server of servers) await server.put('/coreos.com/network/config', CONFIG);
+    await cluster.etcd.addUser('flannel', SECRET, '/coreos.com/network/');
+    await cluster.etcd.addUser('reader', 'reads', '/coreos.com/network/', 'READ');
+    await cluster.etcd.enableAuth('root');
+  });
+  after(async () => {
+    await cluster?.dispose();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  const tlsEndpoint = (port: number): string => `--etcd-endpoints=https://${ETCD_ADDRESS}:${port}`;
+
+  async function assertServed(node: ClusterNode, flags: readonly string[], options: DaemonOptions = {}): Promise<void> {
+    const daemon = await node.start(flags, options);
+    assert.ok((await daemon.status()).store.healthy);
+    await daemon.stop();
+  }
+
+  /** One clear line, and the daemon stays. */
+  async function assertRefused(node: ClusterNode, flags: readonly string[], says: RegExp): Promise<void> {
+    const daemon = node.launch(flags);
+    const line = await daemon.saying(says);
+    await sleep(2_500);
+    assert.ok(daemon.running, daemon.evidence);
+    const reason = line.replace(/^\S+ /, '');
+    assert.equal(daemon.lines.filter((other) => other.endsWith(reason)).length, 1, daemon.output);
+    assert.equal(daemon.said(/ (WARN|ERROR) /).length, 1, daemon.output);
+    assert.doesNotMatch(daemon.output, /\n\s+at /);
+  }
+
+  describe('lets in and keeps out', { concurrency: 5 }, () => {
+    test('a user whose role may touch the prefix only is enough', () =>
+      cluster.withNode((node) => assertServed(node, ['--etcd-username=flannel', `--etcd-password=${SECRET}`])));
+
+    test('user and password are taken from the environment too', () =>
+      cluster.withNode((node) => {
+        const environment = { FLANNELD_ETCD_USERNAME: 'flannel', FLANNELD_ETCD_PASSWORD: SECRET };
+        return assertServed(node, [], { environment });
+      }));
+
+    test('a wrong password is one clear line, and the daemon stays', () =>
+      cluster.withNode((node) =>
+        assertRefused(
+          node,
+          ['--etcd-username=flannel', '--etcd-password=wrong'],
+          /(WARN|ERROR).*(user|password|authentication)/i,
+        ),
+      ));
+
+    test('no user at all is one clear line, and the daemon stays', () =>
+      cluster.withNode((node) => assertRefused(node, [], /(WARN|ERROR).*(user|password|authentication)/i)));
+
+    test('a user that may not write is one clear line, and the daemon stays', () =>
+      cluster.withNode((node) =>
+        assertRefused(
+          node,
+          ['--etcd-username=reader', '--etcd-password=reads'],
+          /(WARN|ERROR).*(permission|may not|denied)/i,
+        ),
+      ));
+
+    test('with TLS, the authority alone is enough', () =>
+      cluster.withNode((node) => assertServed(node, [tlsEndpoint(PORTS.tls), `--etcd-cafile=${path('ca.pem')}`])));
+
+    test('a server of another authority is not trusted', () =>
+      cluster.withNode((node) =>
+        assertRefused(
+          node,
+          [tlsEndpoint(PORTS.tls), `--etcd-cafile=${path('other-ca.pem')}`],
+          /(WARN|ERROR).*certificate/i,
+        ),
+      ));
+
+    test('a file that is not there is named', () =>
+      cluster.withNode(async (node) => {
+        const daemon = node.launch([tlsEndpoint(PORTS.tls), '--etcd-cafile=/nowhere/ca.pem']);
+        await daemon.saying(/\/nowhere\/ca\.pem/);
+        assert.doesNotMatch(daemon.output, /\n\s+at /);
+      }));
+
+    test('a client certificate of the right authority is let in', () =>
+      cluster.withNode((node) =>
+        assertServed(node, [
+          ...[tlsEndpoint(PORTS.mutualTls), `--etcd-cafile=${path('ca.pem')}`],
+          ...[`--etcd-certfile=${path('client.pem')}`, `--etcd-keyfile=${path('client-key.pem')}`],
+        ]),
+      ));
+
+    test('without the client certificate that is asked for, it is refused', () =>
+      cluster.withNode((node) =>
+        assertRefused(node, [tlsEndpoint(PORTS.mutualTls), `--etcd-cafile=${path('ca.pem')}`], /(WARN|ERROR).*etcd/i),
+      ));
+  });
+
+  test('the password is printed nowhere', () =>
+    cluster.withNode(async (node) => {
+      const daemon = await node.start(['--etcd-username=flannel', `--etcd-password=${SECRET}`, '-v=10']);
+      const socket = `--socket=${daemon.controlSocket}`;
+      const shown = await Promise.all([
+        runCommand(FLANNELCTL, ['status', socket]),
+        runCommand(FLANNELCTL, ['status', '--json', socket]),
+      ]);
+      assert.doesNotMatch(JSON.stringify(shown) + daemon.output, /battery staple/);
+    }));
+
+  test('a daemon goes on when etcd has forgotten its login', () =>
+    cluster.withNode(async (node) => {
+      const daemon = await node.start(['--etcd-username=flannel', `--etcd-password=${SECRET}`]);
+      const before = (await daemon.ask('/v1/leases')).length;
+      await cluster.etcd.restart();
+      await cluster.putLease('10.5.240.0/24', '192.168.64.240');
+      await until('the new lease is known', async () => (await daemon.ask('/v1/leases')).length > before, {
+        evidence: () => daemon.evidence,
+      });
+    }));
+});
+
+/** An authority, a server and a client certificate of it, and another authority. */
+function makeCertificates(folder: string): void {
+  const openssl = (...args: string[]): void => {
+    execFileSync('openssl', args, { cwd: folder, stdio: 'ignore' });
+  };
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+  for (const authority of ['ca', 'other-ca']) {
+    openssl(
+      'req',
+      '-x509',
+      ...key,
+      '-keyout',
+      `${authority}-key.pem`,
+      '-out',
+      `${authority}.pem`,
+      '-days',
+      '2',
+      '-subj',
+      `/CN=${authority}`,
+    );
+  }
+  for (const [name, usage] of [
+    ['server', 'serverAuth'],
+    ['client', 'clientAuth'],
+  ]) {
+    const extensions = `subjectAltName=IP:${ETCD_ADDRESS}\nextendedKeyUsage=${usage}\n`;
+    writeFileSync(join(folder, `${name}.ext`), extensions);
+    openssl('req', ...key, '-keyout', `${name}-key.pem`, '-out', `${name}.csr`, '-subj', `/CN=${name}`);
+    openssl(
+      'x509',
+      '-req',
+      '-in',
+      `${name}.csr`,
+      '-CA',
+      'ca.pem',
+      '-CAkey',
+      'ca-key.pem',
+      '-CAcreateserial',
+      '-days',
+      '2',
+      '-extfile',
+      `${name}.ext`,
+      '-out',
+      `${name}.pem`,
+    );
+  }
+}

@@ -1,0 +1,291 @@
+// Tests of native/ without Node: real sockets on loopback, and in place of the TUN device a pair of unix sockets that keep
+// packets apart (SOCK_SEQPACKET). Prints what fails; the exit status says whether anything did.
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "batch.h"
+#include "layout.h"
+#include "notify.h"
+#include "tun.h"
+#include "udp.h"
+#include "wait.h"
+
+using namespace flannelette;
+
+namespace {
+
+int failures = 0;
+
+void Expect(bool holds, const char* what, int line) {
+  if (holds) return;
+  failures++;
+  fprintf(stderr, "batch_test.cc:%d: %s\n", line, what);
+}
+#define EXPECT(condition) Expect((condition), #condition, __LINE__)
+
+constexpr uint32_t kLoopback = 0x7f000001;
+
+uint16_t PortOf(int fd) {
+  sockaddr_in address{};
+  socklen_t length = sizeof address;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+  return ntohs(address.sin_port);
+}
+
+// A batch with its memory, a device that is a socket pair, and a socket on loopback.
+struct Bench {
+  explicit Bench(size_t capacity = 16, size_t arena_bytes = 16 * kDatagramPlaceBytes)
+      : arena(arena_bytes), descriptors(capacity * kDescriptorWords) {
+    EXPECT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, device) == 0);
+    socket = OpenUdp(kLoopback, 0, false, 1 << 20);
+    peer = OpenUdp(kLoopback, 0, false, 1 << 20);
+    wakeup = OpenWakeup();
+    EXPECT(socket >= 0 && peer >= 0 && wakeup >= 0);
+    batch = std::make_unique<Batch>(arena.data(), arena.size(), descriptors.data(), capacity, device[0], socket, wakeup);
+  }
+  ~Bench() {
+    for (int fd : {device[0], device[1], socket, peer, wakeup}) close(fd);
+  }
+
+  int32_t& Field(size_t index, DescriptorField field) { return descriptors[index * kDescriptorWords + field]; }
+
+  void FromHost(const std::string& packet) {
+    EXPECT(write(device[1], packet.data(), packet.size()) == static_cast<ssize_t>(packet.size()));
+  }
+
+  void FromPeer(const std::string& datagram) {
+    const sockaddr_in to = SocketAddress(kLoopback, PortOf(socket));
+    EXPECT(sendto(peer, datagram.data(), datagram.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) ==
+           static_cast<ssize_t>(datagram.size()));
+  }
+
+  std::string Packet(size_t index) {
+    return std::string(reinterpret_cast<char*>(arena.data()) + Field(index, kOffset),
+                       static_cast<size_t>(Field(index, kLength)));
+  }
+
+  void Forward(size_t index, uint32_t address, uint16_t port) {
+    Field(index, kVerdict) = kForward;
+    Field(index, kAddress) = static_cast<int32_t>(address);
+    Field(index, kPort) = port;
+    Field(index, kError) = -1;
+  }
+
+  std::vector<uint8_t> arena;
+  std::vector<int32_t> descriptors;
+  int device[2] = {-1, -1};
+  int socket = -1;
+  int peer = -1;
+  int wakeup = -1;
+  std::unique_ptr<Batch> batch;
+};
+
+std::string Receive(int fd) {
+  char buffer[65536];
+  const ssize_t length = recv(fd, buffer, sizeof buffer, 0);
+  return length < 0 ? std::string("nothing") : std::string(buffer, static_cast<size_t>(length));
+}
+
+void OutgoingPacketsLieApartWithHeadroomAndGoWhereDescriptorsSay() {
+  Bench bench;
+  for (const char* packet : {"one", "a second packet, longer", "3"}) bench.FromHost(packet);
+  EXPECT(bench.batch->EncapReceive() == 3);
+  EXPECT(bench.Packet(0) == "one" && bench.Packet(1) == "a second packet, longer" && bench.Packet(2) == "3");
+  EXPECT(bench.Field(0, kOffset) >= static_cast<int32_t>(kHeadroomBytes));
+  EXPECT(bench.Field(1, kOffset) >= bench.Field(0, kOffset) + bench.Field(0, kLength) + static_cast<int32_t>(kHeadroomBytes));
+  bench.Forward(0, kLoopback, PortOf(bench.peer));
+  bench.Field(1, kVerdict) = 4;  // dropped
+  bench.Field(1, kError) = -1;
+  bench.Forward(2, kLoopback, PortOf(bench.peer));
+  bench.batch->EncapTransmit(3);
+  EXPECT(bench.Field(0, kError) == 0 && bench.Field(2, kError) == 0);
+  EXPECT(bench.Field(1, kError) == -1);
+  EXPECT(Receive(bench.peer) == "one");
+  EXPECT(Receive(bench.peer) == "3");
+  EXPECT(Receive(bench.peer) == "nothing");
+}
+
+void ABatchEndsWithTheDescriptorsAndWithTheArena() {
+  Bench few(4);
+  for (int count = 0; count < 6; count++) few.FromHost("packet");
+  EXPECT(few.batch->EncapReceive() == 4);
+  EXPECT(few.batch->EncapReceive() == 2);
+
+  // Room for the largest packet after one small one, but not after two.
+  Bench small(8, 2 * kHeadroomBytes + 64 + kMaxPacketBytes);
+  for (int count = 0; count < 3; count++) small.FromHost("packet");
+  EXPECT(small.batch->EncapReceive() == 2);
+  EXPECT(small.batch->EncapReceive() == 1);
+}
+
+void AFailedDatagramHoldsNoOtherUp() {
+  Bench bench;
+  bench.FromHost(std::string(65508, 'x'));  // more than a datagram can carry
+  bench.FromHost("two");
+  bench.FromHost("three");
+  bench.FromHost("four");
+  EXPECT(bench.batch->EncapReceive() == 4);
+  bench.Forward(0, kLoopback, PortOf(bench.peer));
+  bench.Forward(1, kLoopback, PortOf(bench.peer));
+  bench.Forward(2, 0xffffffff, 9);  // broadcast without leave
+  bench.Forward(3, kLoopback, PortOf(bench.peer));
+  bench.batch->EncapTransmit(4);
+  EXPECT(bench.Field(0, kError) == EMSGSIZE);
+  EXPECT(bench.Field(1, kError) == 0);
+  EXPECT(bench.Field(2, kError) == EACCES || bench.Field(2, kError) == ENETUNREACH);
+  EXPECT(bench.Field(3, kError) == 0);
+  EXPECT(Receive(bench.peer) == "two");
+  EXPECT(Receive(bench.peer) == "four");
+}
+
+void AnErrorThatAnEarlierDatagramLeftCostsNoPacket() {
+  Bench bench;
+  // A connected socket is told of port-unreachable with the next call, whichever that is.
+  const int gone = OpenUdp(kLoopback, 0, false, 1 << 16);
+  const sockaddr_in nowhere = SocketAddress(kLoopback, PortOf(gone));
+  close(gone);
+  EXPECT(connect(bench.socket, reinterpret_cast<const sockaddr*>(&nowhere), sizeof nowhere) == 0);
+  EXPECT(send(bench.socket, "x", 1, 0) == 1);
+  bench.FromHost("survivor");
+  EXPECT(bench.batch->EncapReceive() == 1);
+  bench.Forward(0, kLoopback, PortOf(bench.peer));
+  bench.batch->EncapTransmit(1);
+  EXPECT(bench.Field(0, kError) == 0);
+  EXPECT(Receive(bench.peer) == "survivor");
+  EXPECT(send(bench.socket, "x", 1, 0) == 1);
+  mmsghdr message{};
+  EXPECT(ReceiveMessages(bench.socket, &message, 1) == -EAGAIN);
+}
+
+void IncomingDatagramsComeWithTheirSenders() {
+  Bench bench(8, 2 * kDatagramPlaceBytes);
+  bench.FromPeer("first");
+  bench.FromPeer("");
+  bench.FromPeer(std::string(65507, 'y'));
+  EXPECT(bench.batch->DecapReceive() == 2);  // as many as the arena has places for
+  EXPECT(bench.Packet(0) == "first" && bench.Packet(1).empty());
+  EXPECT(static_cast<uint32_t>(bench.Field(0, kAddress)) == kLoopback);
+  EXPECT(bench.Field(0, kPort) == PortOf(bench.peer));
+  EXPECT(bench.batch->DecapReceive() == 1);
+  EXPECT(bench.Packet(0) == std::string(65507, 'y'));
+  bench.Field(0, kLength) = 1400;
+  bench.Field(0, kVerdict) = kForward;
+  bench.batch->DecapTransmit(1);
+  EXPECT(bench.Field(0, kError) == 0);
+  EXPECT(Receive(bench.device[1]) == std::string(1400, 'y'));
+}
+
+void AClosedDeviceIsAnErrorOfThatPacketOnly() {
+  Bench bench;
+  bench.FromPeer("late");
+  EXPECT(bench.batch->DecapReceive() == 1);
+  close(bench.device[1]);
+  bench.device[1] = -1;
+  bench.Field(0, kVerdict) = kForward;
+  bench.batch->DecapTransmit(1);
+  EXPECT(bench.Field(0, kError) == EPIPE);
+}
+
+void AWakeupEndsASleepWhetherItCameBeforeOrAfter() {
+  Bench bench;
+  SignalWakeup(bench.wakeup);
+  SignalWakeup(bench.wakeup);
+  EXPECT(bench.batch->EncapReceive() == 0);
+  EXPECT(Pause(bench.wakeup, 1) == kReady);  // both signals were consumed at once
+  std::thread waker([&] {
+    usleep(20000);
+    SignalWakeup(bench.wakeup);
+  });
+  EXPECT(bench.batch->DecapReceive() == 0);
+  waker.join();
+  std::thread sender([&] {
+    usleep(20000);
+    bench.FromHost("packet");
+  });
+  EXPECT(bench.batch->EncapReceive() == 1);
+  sender.join();
+}
+
+void WithoutBatchedSystemCallsItIsTheSame() {
+  Bench bench;
+  char data[2][8] = {"one", "two"};
+  sockaddr_in to = SocketAddress(kLoopback, PortOf(bench.peer));
+  iovec vectors[2] = {{data[0], 3}, {data[1], 3}};
+  mmsghdr messages[2] = {};
+  for (int index = 0; index < 2; index++) {
+    messages[index].msg_hdr.msg_name = &to;
+    messages[index].msg_hdr.msg_namelen = sizeof to;
+    messages[index].msg_hdr.msg_iov = &vectors[index];
+    messages[index].msg_hdr.msg_iovlen = 1;
+  }
+  EXPECT(internal::SendOneByOne(bench.socket, messages, 2) == 2);
+  memset(data, 0, sizeof data);
+  EXPECT(internal::ReceiveOneByOne(bench.peer, messages, 2) == 2);
+  EXPECT(messages[0].msg_len == 3 && strcmp(data[0], "one") == 0 && strcmp(data[1], "two") == 0);
+  EXPECT(internal::ReceiveOneByOne(bench.peer, messages, 2) == -1 && errno == EAGAIN);
+  to = SocketAddress(0xffffffff, 9);
+  EXPECT(internal::SendOneByOne(bench.socket, messages, 2) == -1);
+}
+
+void APortIsSharedOnlyOnRequest() {
+  const int first = OpenUdp(kLoopback, 0, false, 1 << 16);
+  EXPECT(OpenUdp(kLoopback, PortOf(first), false, 1 << 16) == -EADDRINUSE);
+  EXPECT(OpenUdp(kLoopback, PortOf(first), true, 1 << 16) == -EADDRINUSE);
+  const int shared = OpenUdp(kLoopback, 0, true, 1 << 16);
+  const int also = OpenUdp(kLoopback, PortOf(shared), true, 1 << 16);
+  EXPECT(shared >= 0 && also >= 0);
+  EXPECT(PathMtu(kLoopback, kLoopback) >= 1500);
+  for (int fd : {first, shared, also}) close(fd);
+}
+
+void NotificationsReachPathsAndAbstractNames(const std::string& folder) {
+  for (const std::string& path : {folder + "/notify", std::string("@flannelette-batch-test-") + std::to_string(getpid())}) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    memcpy(address.sun_path, path.data(), path.size());
+    if (path[0] == '@') address.sun_path[0] = '\0';
+    const socklen_t length =
+        static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + (path[0] == '@' ? 0 : 1));
+    const int listener = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    EXPECT(bind(listener, reinterpret_cast<const sockaddr*>(&address), length) == 0);
+    EXPECT(NotifySocket(path.data(), path.size(), "READY=1", 7) == 0);
+    EXPECT(Receive(listener) == "READY=1");
+    close(listener);
+    EXPECT(NotifySocket(path.data(), path.size(), "READY=1", 7) == -ECONNREFUSED);
+  }
+  EXPECT(NotifySocket("", 0, "", 0) == -EINVAL);
+  const std::string longest(sizeof(sockaddr_un::sun_path), 'x');
+  EXPECT(NotifySocket(longest.data(), longest.size(), "", 0) == -EINVAL);
+}
+
+void NamesOfDevicesAreBounded() { EXPECT(OpenTun("a-name-that-is-too-long", false) == -ENAMETOOLONG); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  OutgoingPacketsLieApartWithHeadroomAndGoWhereDescriptorsSay();
+  ABatchEndsWithTheDescriptorsAndWithTheArena();
+  AFailedDatagramHoldsNoOtherUp();
+  AnErrorThatAnEarlierDatagramLeftCostsNoPacket();
+  IncomingDatagramsComeWithTheirSenders();
+  signal(SIGPIPE, SIG_IGN);  // as Node does
+  AClosedDeviceIsAnErrorOfThatPacketOnly();
+  AWakeupEndsASleepWhetherItCameBeforeOrAfter();
+  WithoutBatchedSystemCallsItIsTheSame();
+  APortIsSharedOnlyOnRequest();
+  NotificationsReachPathsAndAbstractNames(argc > 1 ? argv[1] : "/tmp");
+  NamesOfDevicesAreBounded();
+  if (failures == 0) puts("all passed");
+  return failures == 0 ? 0 : 1;
+}

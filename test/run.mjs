@@ -1,0 +1,115 @@
+/**
+ * Runs the tests, or some of them, and reports as node's own runner does; its closing lines count all of them.
+ *
+ *   npm test                           style, unit, integration, interop
+ *   npm test -- unit                   one of these, or several
+ *   npm test -- test/unit/packet       the tests of a folder or a file
+ *   npm test -- unit -t 'lost race'    only tests whose name matches
+ *
+ * Unit tests run a file on each processor. The others make networks, engines and load, and run one by one.
+ */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { dirname, join, relative, resolve } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { run } from 'node:test';
+import { spec } from 'node:test/reporters';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const compiled = join(root, 'dist/test');
+/** Folders below test/ whose tests make networks, engines and load. */
+const ON_REAL_NETWORKS = ['integration', 'interop'];
+const FOLDERS = ['unit', ...ON_REAL_NETWORKS];
+/** A file that takes longer than this hangs. */
+const FILE_TIMEOUT_MS = 10 * 60_000;
+
+function fail(message) {
+  console.error(`test: ${message}`);
+  process.exit(2);
+}
+
+/** Compiled test files below a folder, in the order of their names. */
+function testFiles(folder) {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { withFileTypes: true })
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .flatMap((entry) => {
+      const path = join(folder, entry.name);
+      if (entry.isDirectory()) return testFiles(path);
+      return entry.name.endsWith('.test.js') ? [path] : [];
+    });
+}
+
+/** The compiled files that a path on the command line stands for. */
+function filesOf(given) {
+  const path = relative(root, resolve(given)).replace(/^dist\//, '');
+  const target = join(root, 'dist', path.replace(/\.ts$/, '.js'));
+  if (!path.startsWith('test/') || !existsSync(target)) {
+    fail(`${given}: expected style, ${FOLDERS.join(', ')}, or a file or folder under test/`);
+  }
+  return statSync(target).isDirectory() ? testFiles(target) : [target];
+}
+
+function parseArguments(words) {
+  const chosen = new Set();
+  const patterns = [];
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index];
+    if (word === '-t' || word === '--test-name-pattern') {
+      if (words[index + 1] === undefined) fail(`${word}: expected a regular expression`);
+      patterns.push(words[++index]);
+    } else if (word === 'style') {
+      chosen.add(join(root, 'test/style.mjs'));
+    } else if (FOLDERS.includes(word)) {
+      for (const file of testFiles(join(compiled, word))) chosen.add(file);
+    } else {
+      for (const file of filesOf(word)) chosen.add(file);
+    }
+  }
+  return { chosen: [...chosen], patterns };
+}
+
+const words = process.argv.slice(2);
+const whole = words.some((word, index) => !word.startsWith('-') && !(words[index - 1] ?? '').startsWith('-'))
+  ? words
+  : ['style', ...FOLDERS, ...words];
+const { chosen, patterns } = parseArguments(whole);
+const needsRoot = (file) => ON_REAL_NETWORKS.some((folder) => file.startsWith(join(compiled, folder)));
+const groups = [
+  { files: chosen.filter((file) => !needsRoot(file)), concurrency: availableParallelism() },
+  { files: chosen.filter(needsRoot), concurrency: 1 },
+].filter(({ files }) => files.length > 0);
+
+if (groups.length === 0) fail('no tests there');
+if (chosen.some(needsRoot) && process.getuid() !== 0) {
+  fail('integration tests make network namespaces and need root: `sudo npm test`, or only `npm test -- style unit`');
+}
+
+/** node's closing counts, added up over the groups. */
+const totals = new Map();
+let failed = false;
+const report = new PassThrough({ objectMode: true });
+report.pipe(new spec()).pipe(process.stdout);
+
+for (const { files, concurrency } of groups) {
+  const options = { files, concurrency, timeout: FILE_TIMEOUT_MS };
+  if (patterns.length > 0) options.testNamePatterns = patterns;
+  for await (const event of run(options)) {
+    if (event.type === 'test:fail') failed = true;
+    const count = event.type === 'test:diagnostic' && event.data.nesting === 0 ? closingCount(event.data) : undefined;
+    if (count !== undefined) totals.set(count.name, (totals.get(count.name) ?? 0) + count.value);
+    // A summary of one group is not the summary of the run; the counts below are.
+    else if (event.type !== 'test:summary') report.write(event);
+  }
+}
+for (const [name, value] of totals) {
+  report.write({ type: 'test:diagnostic', data: { nesting: 0, message: `${name} ${value}` } });
+}
+report.end();
+process.exitCode = failed ? 1 : 0;
+
+function closingCount({ message }) {
+  const match = /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) ([0-9.]+)$/.exec(message);
+  return match === null ? undefined : { name: match[1], value: Number(match[2]) };
+}

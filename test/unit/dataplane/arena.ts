@@ -1,0 +1,100 @@
+/** Synthetic batches for the walks: packets in an arena, descriptors as the native calls leave them. */
+import { WorkerCounters, COUNTERS_BYTES, readCounters, type WorkerCounts } from '../../../src/dataplane/counters.js';
+import { ADDRESS, DESCRIPTOR_WORDS, ERROR, LENGTH, OFFSET, PORT, VERDICT } from '../../../src/dataplane/descriptors.js';
+import {
+  SLOW_PATH_BYTES,
+  SlowPathReader,
+  SlowPathWriter,
+  type SlowPathRecord,
+} from '../../../src/dataplane/slow-path.js';
+import { parseIpv4, parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
+import { PROTOCOL_UDP, writeIpv4Header, type Ipv4Header } from '../../../src/packet/ipv4.js';
+
+const PACKET_BYTES = 2048;
+const PACKETS = 16;
+
+export class Arena {
+  readonly arena = Buffer.alloc(PACKET_BYTES * PACKETS);
+  readonly descriptors = new Int32Array(PACKETS * DESCRIPTOR_WORDS).fill(-99);
+  private readonly countersBlock = new SharedArrayBuffer(COUNTERS_BYTES);
+  readonly counters = new WorkerCounters(this.countersBlock);
+  private readonly ring = new SharedArrayBuffer(SLOW_PATH_BYTES);
+  readonly slowPath = new SlowPathWriter(this.ring, () => undefined);
+  private readonly reader = new SlowPathReader(this.ring);
+  count = 0;
+
+  /** Puts a packet where a receive call would; `sender` as decapsulation has it. Returns its number. */
+  add(packet: Buffer, sender = 0): number {
+    const at = this.count * DESCRIPTOR_WORDS;
+    const offset = this.count * PACKET_BYTES + 128;
+    packet.copy(this.arena, offset);
+    this.descriptors[at + OFFSET] = offset;
+    this.descriptors[at + LENGTH] = packet.length;
+    this.descriptors[at + ADDRESS] = sender;
+    return this.count++;
+  }
+
+  /** What a transmit call would say of a packet. */
+  setError(index: number, error: number): void {
+    this.descriptors[index * DESCRIPTOR_WORDS + ERROR] = error;
+  }
+
+  verdict(index: number): number {
+    return this.descriptors[index * DESCRIPTOR_WORDS + VERDICT];
+  }
+
+  nextHop(index: number): { address: number; port: number } {
+    const at = index * DESCRIPTOR_WORDS;
+    return { address: this.descriptors[at + ADDRESS] >>> 0, port: this.descriptors[at + PORT] };
+  }
+
+  /** The packet as it lies in the arena now. */
+  packet(index: number): Buffer {
+    const at = index * DESCRIPTOR_WORDS;
+    const offset = this.descriptors[at + OFFSET];
+    return Buffer.from(this.arena.subarray(offset, offset + this.descriptors[at + LENGTH]));
+  }
+
+  counts(): WorkerCounts {
+    this.counters.flush();
+    return readCounters(this.countersBlock);
+  }
+
+  /** What was handed to the main thread. */
+  handedOver(): SlowPathRecord[] {
+    const records: SlowPathRecord[] = [];
+    this.reader.drain((record) => records.push(record));
+    return records;
+  }
+}
+
+/** A packet whose payload counts upwards. */
+export function packetOf(
+  source: string,
+  destination: string,
+  header: Partial<Omit<Ipv4Header, 'source' | 'destination'>> = {},
+  payloadBytes = 64,
+): Buffer {
+  const packet = Buffer.alloc(20 + payloadBytes);
+  for (let index = 0; index < payloadBytes; index++) packet[20 + index] = index;
+  writeIpv4Header(packet, 0, {
+    totalBytes: packet.length,
+    protocol: PROTOCOL_UDP,
+    ...header,
+    source: address(source),
+    destination: address(destination),
+  });
+  return packet;
+}
+
+export function address(text: string): number {
+  const parsed = parseIpv4(text);
+  if (parsed === undefined) throw new Error(`no address: ${text}`);
+  return parsed;
+}
+
+export function prefix(text: string): Ipv4Prefix {
+  const parsed = parsePrefix(text);
+  if (parsed === undefined) throw new Error(`no prefix: ${text}`);
+  return parsed;
+}

@@ -1,0 +1,182 @@
+import assert from 'node:assert/strict';
+import { constants } from 'node:os';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { FORWARD } from '../../../src/dataplane/descriptors.js';
+import { DropReason } from '../../../src/dataplane/drop-reasons.js';
+import { Encapsulator } from '../../../src/dataplane/encap.js';
+import { ForwardingTable } from '../../../src/dataplane/forwarding-table.js';
+import { checksum } from '../../../src/packet/checksum.js';
+import { ipv4HeaderBytes, writeIpv4Checksum } from '../../../src/packet/ipv4.js';
+import { address, Arena, packetOf, prefix } from './arena.js';
+
+const { EMSGSIZE, ENETUNREACH } = constants.errno;
+
+const table = ForwardingTable.create({ network: prefix('10.5.0.0/16'), subnetLength: 24 });
+table.setOwn(prefix('10.5.1.0/24'));
+table.set(prefix('10.5.34.0/24'), address('192.168.64.3'), 8285);
+table.set(prefix('10.5.200.0/24'), address('200.1.2.3'), 65535);
+
+function walked(...packets: Buffer[]): Arena & { encapsulator: Encapsulator } {
+  const arena = new Arena();
+  for (const packet of packets) arena.add(packet);
+  const encapsulator = new Encapsulator({ table, ...pick(arena) });
+  encapsulator.walk(arena.count);
+  return Object.assign(arena, { encapsulator });
+}
+
+function pick({ arena, descriptors, counters, slowPath }: Arena) {
+  return { arena, descriptors, counters, slowPath };
+}
+
+test('a packet for a leased subnet goes to its owner, one hop older and otherwise untouched', () => {
+  const packet = packetOf('10.5.1.6', '10.5.34.7', { ttl: 63, identification: 0x1234, fragmentWord: 0x4000 });
+  const arena = walked(packet, packetOf('10.5.1.6', '10.5.200.1'));
+  assert.equal(arena.verdict(0), FORWARD);
+  assert.deepEqual(arena.nextHop(0), { address: address('192.168.64.3'), port: 8285 });
+  assert.deepEqual(arena.nextHop(1), { address: address('200.1.2.3'), port: 65535 });
+  const expected = Buffer.from(packet);
+  expected[8] = 62;
+  writeIpv4Checksum(expected, 0);
+  assert.deepEqual(arena.packet(0), expected);
+});
+
+const destinations = [
+  ['10.5.2.1', DropReason.NoLease],
+  ['10.5.255.255', DropReason.NoLease],
+  ['10.5.1.9', DropReason.OwnSubnet],
+  ['10.6.0.1', DropReason.OutsideNetwork],
+  ['255.255.255.255', DropReason.OutsideNetwork],
+  ['224.0.0.251', DropReason.OutsideNetwork],
+] as const;
+for (const [destination, reason] of destinations) {
+  test(`a packet to ${destination} is dropped for reason ${reason}`, () => {
+    assert.equal(walked(packetOf('10.5.1.6', destination)).verdict(0), reason);
+  });
+}
+
+test('a TTL of one or zero is the last hop, and the packet stays as it came', () => {
+  const last = packetOf('10.5.1.6', '10.5.34.7', { ttl: 1 });
+  const none = packetOf('10.5.1.6', '10.5.34.7', { ttl: 0 });
+  const arena = walked(last, none, packetOf('10.5.1.6', '10.5.34.7', { ttl: 2 }));
+  assert.deepEqual([arena.verdict(0), arena.verdict(1)], [DropReason.TtlExceeded, DropReason.TtlExceeded]);
+  assert.deepEqual(arena.packet(0), last);
+  assert.equal(arena.verdict(2), FORWARD);
+});
+
+test('what is no whole IPv4 packet is dropped, whatever its bytes claim', () => {
+  const good = packetOf('10.5.1.6', '10.5.34.7');
+  const changed = (at: number, value: number): Buffer => {
+    const packet = Buffer.from(good);
+    packet[at] = value;
+    return packet;
+  };
+  const cases: [string, Buffer, number][] = [
+    ['nothing', Buffer.alloc(0), DropReason.Truncated],
+    ['one byte', good.subarray(0, 1), DropReason.Truncated],
+    ['19 bytes', good.subarray(0, 19), DropReason.Truncated],
+    ['IPv6', changed(0, 0x60), DropReason.NotIpv4],
+    ['version 0', changed(0, 0x05), DropReason.NotIpv4],
+    ['a header of 16 bytes', changed(0, 0x44), DropReason.Truncated],
+    ['a header longer than the packet', Buffer.concat([changed(0, 0x4f).subarray(0, 20)]), DropReason.Truncated],
+    ['a total length that is not there', changed(3, good.length + 1), DropReason.Truncated],
+    ['a total length inside the header', changed(3, 19), DropReason.Truncated],
+  ];
+  for (const [what, packet, reason] of cases) assert.equal(walked(packet).verdict(0), reason, what);
+});
+
+test('padding after the total length is not sent', () => {
+  const packet = packetOf('10.5.1.6', '10.5.34.7');
+  assert.equal(walked(Buffer.concat([packet, Buffer.alloc(9)])).packet(0).length, packet.length);
+});
+
+test('counters add up, and only what somebody is to be told about is handed over', () => {
+  const arena = walked(
+    packetOf('10.5.1.6', '10.5.34.7', {}, 1000),
+    packetOf('10.5.1.6', '10.5.2.1', {}, 1000),
+    packetOf('10.5.1.6', '10.5.34.7', { ttl: 1 }, 10),
+    packetOf('10.5.1.6', '10.5.1.9'),
+    packetOf('10.5.1.6', '10.5.34.7', {}, 2),
+  );
+  arena.setError(0, 0);
+  arena.setError(4, ENETUNREACH);
+  arena.encapsulator.settle(arena.count);
+  assert.deepEqual(arena.counts(), {
+    packets: 1,
+    bytes: 1020,
+    dropped: { 'no-lease': 1, 'ttl-exceeded': 1, 'own-subnet': 1, 'send-failed': 1 },
+    batches: 1,
+    receiveErrors: 0,
+    slowPathOverflows: 0,
+  });
+  const records = arena.handedOver();
+  assert.deepEqual(
+    records.map(({ reason, packet }) => [reason, packet.length]),
+    [
+      [DropReason.NoLease, 576],
+      [DropReason.TtlExceeded, 30],
+    ],
+  );
+});
+
+test('a packet that the path cannot carry is handed over as it came: whole if it may be cut', () => {
+  const may = packetOf('10.5.1.6', '10.5.34.7', { ttl: 9 }, 1400);
+  const mayNot = packetOf('10.5.1.6', '10.5.34.7', { ttl: 1 + 1, fragmentWord: 0x4000 }, 1400);
+  const arena = walked(may, mayNot);
+  arena.setError(0, EMSGSIZE);
+  arena.setError(1, EMSGSIZE);
+  arena.encapsulator.settle(arena.count);
+  assert.deepEqual(arena.counts().dropped, { 'packet-too-big': 2 });
+  const [whole, quoted] = arena.handedOver();
+  assert.deepEqual(whole.packet, may);
+  assert.equal(whole.underlayAddress, address('192.168.64.3'));
+  assert.deepEqual(quoted.packet, mayNot.subarray(0, 576));
+});
+
+test('property: for any header, a forwarded packet has a TTL lower by one and a checksum right if it was right before', () => {
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ minLength: 20, maxLength: 60 }),
+      fc.integer({ min: 5, max: 15 }),
+      fc.nat(300),
+      (random, words, payloadBytes) => {
+        const packet = Buffer.alloc(words * 4 + payloadBytes, 0xab);
+        Buffer.from(random).copy(packet, 0, 0, Math.min(random.length, words * 4));
+        packet[0] = 0x40 | words;
+        packet.writeUInt16BE(packet.length, 2);
+        packet.writeUInt32BE(address('10.5.34.7'), 16);
+        writeIpv4Checksum(packet, 0);
+        const arena = walked(packet);
+        if (packet[8] <= 1) {
+          assert.equal(arena.verdict(0), DropReason.TtlExceeded);
+          return;
+        }
+        assert.equal(arena.verdict(0), FORWARD);
+        const sent = arena.packet(0);
+        assert.equal(sent[8], packet[8] - 1);
+        assert.equal(checksum(sent, 0, ipv4HeaderBytes(sent, 0)), 0);
+        assert.deepEqual(sent.subarray(12), packet.subarray(12));
+        arena.setError(0, EMSGSIZE);
+        arena.encapsulator.settle(1);
+        assert.deepEqual(arena.packet(0).subarray(12), packet.subarray(12));
+        assert.equal(arena.packet(0)[8], packet[8]);
+        assert.equal(checksum(arena.packet(0), 0, words * 4), 0);
+      },
+    ),
+  );
+});
+
+test('property: no bytes whatever make the walk throw or read beyond what was received', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 80 }), (bytes) => {
+      const arena = walked(Buffer.from(bytes));
+      if (arena.verdict(0) === FORWARD)
+        assert.ok(arena.packet(0).length >= 20 && arena.packet(0).length <= bytes.length);
+      arena.setError(0, 0);
+      arena.encapsulator.settle(1);
+      const { packets, dropped } = arena.counts();
+      assert.equal(packets + Object.values(dropped).reduce((sum, some) => sum + some, 0), 1);
+    }),
+    { numRuns: 2000 },
+  );
+});

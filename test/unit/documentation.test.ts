@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { DROP_REASONS } from '../../src/dataplane/drop-reasons.js';
+import { processContext } from '../../src/flannelctl/context.js';
+import { buildProgram } from '../../src/flannelctl/program.js';
+import { createMetrics } from '../../src/observe/metrics.js';
+
+/** The checkout, seen from `dist/test/unit`. */
+const ROOT = new URL('../../..', import.meta.url).pathname;
+const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+
+test('every drop reason is in the troubleshooting page, and no other', () => {
+  const section = read('docs/troubleshooting.md').split('## Drop reasons')[1].split('\n## ')[0];
+  const named = [...section.matchAll(/^\| `([a-z0-9-]+)` \| (both|encap|decap) /gm)];
+  assert.deepEqual(
+    named.map(([, name, direction]) => ({ name, direction })),
+    DROP_REASONS.map(({ name, directions }) => ({
+      name,
+      direction: directions.length === 2 ? 'both' : directions[0],
+    })),
+  );
+});
+
+test('every metric of this project is in the configuration page', async () => {
+  const page = read('docs/configuration.md');
+  const metrics = await createMetrics({
+    version: '0',
+    backend: () => undefined,
+    leases: () => 0,
+    leaseExpiresAtMs: () => undefined,
+    storeRequests: () => [],
+    storeWatchRestarts: () => 0,
+  });
+  const names = [...(await metrics.read()).matchAll(/^# TYPE (flannel_\w+) /gm)].map(([, name]) => name);
+  assert.ok(names.length >= 8);
+  for (const name of names) assert.ok(page.includes(`\`${name}\``), name);
+});
+
+test('every command of flannelctl is in the configuration page', () => {
+  const page = read('docs/configuration.md');
+  for (const command of buildProgram(processContext()).commands) {
+    if (command.name() === 'help') continue;
+    assert.match(page, new RegExp(`^\\| \`${command.name()}\\b`, 'm'), command.name());
+  }
+});
+
+test('links between the pages lead somewhere', () => {
+  const pages = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => join('docs', name))];
+  for (const page of pages.filter((name) => name.endsWith('.md'))) {
+    for (const [, target] of read(page).matchAll(/\]\(([^)]+)\)/g)) {
+      if (/^https?:/.test(target)) continue;
+      const [path, anchor] = target.split('#');
+      const file = path === '' ? page : join(dirname(page), path);
+      assert.ok(existsSync(join(ROOT, file)), `${page} links to ${target}`);
+      if (anchor === undefined) continue;
+      const anchors = [...read(file).matchAll(/^#+ (.+)$/gm)].map(([, title]) =>
+        title
+          .toLowerCase()
+          .replace(/[^\w\- ]/g, '')
+          .replaceAll(' ', '-'),
+      );
+      assert.ok(anchors.includes(anchor), `${page} links to ${target}`);
+    }
+  }
+});

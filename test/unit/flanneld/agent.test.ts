@@ -1,0 +1,480 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+
+import type { Backend, BackendOptions, RunningBackend } from '../../../src/backend/backend.js';
+import type { BackendStatus } from '../../../src/backend/status.js';
+import { FlannelError, NetworkConfigError } from '../../../src/errors.js';
+import { AgentState } from '../../../src/flanneld/agent-state.js';
+import { Agent, type NodeHost } from '../../../src/flanneld/agent.js';
+import { readInvocation, type FlanneldOptions } from '../../../src/flanneld/flags.js';
+import { KnownLeases } from '../../../src/flanneld/known-leases.js';
+import { checkOutsideNetwork, type ExternalInterface } from '../../../src/host/external-interface.js';
+import type { LogFields, Logger } from '../../../src/log.js';
+import { ServiceNotifier } from '../../../src/observe/sd-notify.js';
+import { StoreStatistics } from '../../../src/observe/store-statistics.js';
+import { parseIpv4, parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
+import type { Lease } from '../../../src/subnet/lease.js';
+import { parseNetworkConfig, type NetworkConfig } from '../../../src/subnet/network-config.js';
+import type { LeaseRequest, LeaseWatcher, OwnLeaseWatcher, SubnetManager } from '../../../src/subnet/subnet-manager.js';
+
+function address(text: string): number {
+  return parseIpv4(text) ?? assert.fail(text);
+}
+
+function prefix(text: string): Ipv4Prefix {
+  return parsePrefix(text) ?? assert.fail(text);
+}
+
+function lease(subnet: string, publicIp: string): Lease {
+  return {
+    subnet: prefix(subnet),
+    publicIp: address(publicIp),
+    publicIpv6: null,
+    backendType: '',
+    reserved: false,
+    expiresAtMs: Date.UTC(2030, 0, 1),
+  };
+}
+
+const CONFIG = parseNetworkConfig('{"Network": "10.5.0.0/16"}', { backendTypes: ['udp'] });
+const OWN = lease('10.5.1.0/24', '192.0.2.1');
+const PEER = lease('10.5.2.0/24', '192.0.2.2');
+const EXTERNAL: ExternalInterface = { name: 'eth0', index: 2, mtuBytes: 1500, address: address('192.0.2.1') };
+
+const RUNNING: BackendStatus = {
+  type: 'udp',
+  device: 'flannel0',
+  mtuBytes: 1472,
+  port: 8285,
+  workers: [],
+  table: { leases: 0, nextHops: 0, memoryBytes: 0 },
+  encap: { packets: 0, bytes: 0, dropped: {} },
+  decap: { packets: 0, bytes: 0, dropped: {} },
+  icmpErrorsSent: 0,
+  icmpErrorsRateLimited: 0,
+};
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+function never<T>(signal: AbortSignal): Promise<T> {
+  return new Promise((_resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+  });
+}
+
+/** A node in memory: every step is written down, and each can be replaced by a test. */
+class Node {
+  readonly events: string[] = [];
+  readonly lines: string[] = [];
+  readonly notified: string[] = [];
+  readonly stop = new AbortController();
+  readonly options: FlanneldOptions;
+  readonly logger: Logger;
+  readonly statistics: StoreStatistics;
+  readonly leases = new KnownLeases();
+  readonly state: AgentState;
+  ownLease: OwnLeaseWatcher | undefined;
+  watcher: LeaseWatcher | undefined;
+  endKeeping: () => void = () => undefined;
+  failBackend: (error: Error) => void = () => undefined;
+
+  networkConfig: (signal: AbortSignal) => Promise<NetworkConfig> = () => Promise.resolve(CONFIG);
+  acquireLease: (request: LeaseRequest, signal: AbortSignal) => Promise<Lease> = () => Promise.resolve(OWN);
+  chooseInterface: () => Promise<ExternalInterface> = () => Promise.resolve(EXTERNAL);
+  startBackend: (options: BackendOptions) => Promise<void> = () => Promise.resolve();
+  ensureRules: () => Promise<void> = () => Promise.resolve();
+  writeSubnetFile: () => Promise<void> = () => Promise.resolve();
+
+  constructor(args: string[] = []) {
+    const invocation = readInvocation(args, {});
+    assert.ok(invocation.action === 'run');
+    this.options = invocation.options;
+    const log =
+      (level: string) =>
+      (message: string, _fields?: LogFields): void => {
+        if (level !== 'debug') this.lines.push(`${level} ${message}`);
+      };
+    this.logger = { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') };
+    this.statistics = new StoreStatistics();
+    this.state = new AgentState(this.options, this.leases, this.statistics);
+  }
+
+  run(): Promise<void> {
+    return this.agent().run(this.stop.signal);
+  }
+
+  agent(): Agent {
+    return new Agent({
+      options: this.options,
+      logger: this.logger,
+      manager: this.manager(),
+      leases: this.leases,
+      state: this.state,
+      host: this.host(),
+      notifier: ServiceNotifier.create(
+        { NOTIFY_SOCKET: '/notify' },
+        (_path, message) => this.notified.push(message),
+        this.logger,
+      ),
+      backendOfType: () => Promise.resolve(this.backend()),
+    });
+  }
+
+  private manager(): SubnetManager {
+    return {
+      name: 'memory',
+      networkConfig: (signal) => {
+        this.events.push('configuration');
+        return this.networkConfig(signal);
+      },
+      acquireLease: (_config, request, signal) => {
+        this.events.push('lease');
+        return this.acquireLease(request, signal);
+      },
+      keepLease: (_lease, _margin, watcher, signal) => {
+        this.events.push('keep');
+        this.ownLease = watcher;
+        return Promise.race([untilAborted(signal), new Promise<void>((resolve) => (this.endKeeping = resolve))]);
+      },
+      watchLeases: (_config, watcher, signal) => {
+        this.events.push('watch');
+        this.watcher = watcher;
+        watcher.snapshot([OWN, PEER]);
+        return untilAborted(signal);
+      },
+      listLeases: () => Promise.resolve([]),
+      close: () => this.events.push('close'),
+    };
+  }
+
+  private host(): NodeHost {
+    return {
+      chooseInterface: () => {
+        this.events.push('interface');
+        return this.chooseInterface();
+      },
+      checkInterface: (external, config) => checkOutsideNetwork(external, config.network),
+      previousSubnet: () => Promise.resolve(prefix('10.5.7.0/24')),
+      ensureRules: () => {
+        this.events.push('rules');
+        return this.ensureRules();
+      },
+      writeSubnetFile: () => {
+        this.events.push('subnet.env');
+        return this.writeSubnetFile();
+      },
+      warnings: () => Promise.resolve(['forwarding is off']),
+    };
+  }
+
+  private backend(): Backend {
+    return {
+      type: 'udp',
+      validate: () => undefined,
+      leaseAttributes: () => ({ backendType: '' }),
+      start: async (options) => {
+        this.events.push('backend');
+        await this.startBackend(options);
+        const failed = new Promise<never>((_resolve, reject) => (this.failBackend = reject));
+        const running: RunningBackend = {
+          mtuBytes: 1472,
+          deviceName: 'flannel0',
+          setLeases: (leases) => this.events.push(`table ${leases.length}`),
+          changeLeases: (changed, removed) => this.events.push(`change ${changed.length} ${removed.length}`),
+          status: () => RUNNING,
+          failed,
+          stop: () => {
+            this.events.push('backend stop');
+            return Promise.resolve();
+          },
+        };
+        return running;
+      },
+    };
+  }
+
+  /** Runs until the agent says it is ready, then until a test has seen enough. */
+  async whileReady(look: () => void | Promise<void>): Promise<void> {
+    const life = this.run();
+    await until(() => this.state.phase === 'ready');
+    await look();
+    this.stop.abort();
+    await life;
+  }
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let i = 0; !condition(); i++) {
+    assert.ok(i < 5000, 'it never came');
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+describe('the life of an agent', () => {
+  test('goes from configuration to readiness in order, and stops in order', async () => {
+    const node = new Node();
+    await node.whileReady(() => {
+      assert.equal(node.state.notReadyReason(), undefined);
+      assert.equal(node.state.status().lease?.subnet, '10.5.1.0/24');
+      assert.deepEqual(
+        node.state.leaseAnswers().map(({ subnet, own }) => [subnet, own]),
+        [
+          ['10.5.1.0/24', true],
+          ['10.5.2.0/24', false],
+        ],
+      );
+    });
+    assert.deepEqual(node.events, [
+      'configuration',
+      'interface',
+      'watch',
+      'lease',
+      'backend',
+      'table 2',
+      'keep',
+      'rules',
+      'subnet.env',
+      'backend stop',
+      'close',
+    ]);
+    assert.equal(node.state.phase, 'stopping');
+    assert.ok(node.lines.includes('warn forwarding is off'));
+  });
+
+  test('tells systemd what it waits for, that it is ready, and that it stops', async () => {
+    const node = new Node();
+    await node.whileReady(() => undefined);
+    assert.ok(node.notified.some((message) => message.startsWith('READY=1\nSTATUS=10.5.1.0/24 on flannel0')));
+    assert.match(node.notified.at(-1) ?? '', /^STOPPING=1/);
+  });
+
+  test('asks for the subnet of its earlier run', async () => {
+    const node = new Node(['--public-ip=203.0.113.9']);
+    let asked: LeaseRequest | undefined;
+    node.acquireLease = (request) => {
+      asked = request;
+      return Promise.resolve(OWN);
+    };
+    await node.whileReady(() => undefined);
+    assert.deepEqual(asked, {
+      publicIp: address('203.0.113.9'),
+      publicIpv6: null,
+      backendType: '',
+      previousSubnet: prefix('10.5.7.0/24'),
+    });
+  });
+
+  test('passes changes of leases on to the backend', async () => {
+    const node = new Node();
+    await node.whileReady(() => {
+      node.watcher?.change([lease('10.5.3.0/24', '192.0.2.3')], [PEER.subnet]);
+      assert.equal(node.state.leases(), 2);
+    });
+    assert.ok(node.events.includes('change 1 1'));
+  });
+
+  const troubles: [string, (node: Node, error: Error) => void, Error, RegExp][] = [
+    [
+      'a missing configuration',
+      (node, error) => (node.networkConfig = failOnce(error, CONFIG)),
+      new NetworkConfigError('there is none'),
+      /waiting for the network configuration: there is none/,
+    ],
+    [
+      'a store that cannot be reached',
+      (node, error) => (node.networkConfig = failOnce(error, CONFIG)),
+      new FlannelError('STORE', 'no route to etcd'),
+      /waiting for the network configuration: no route to etcd/,
+    ],
+    [
+      'a missing interface',
+      (node, error) => (node.chooseInterface = failOnce(error, EXTERNAL)),
+      new FlannelError('INTERFACE', 'no default route'),
+      /waiting for the external interface: no default route/,
+    ],
+    [
+      'a network without a free subnet',
+      (node, error) => (node.acquireLease = failOnce(error, OWN)),
+      new FlannelError('LEASE', 'out of subnets'),
+      /waiting for a subnet: out of subnets/,
+    ],
+    [
+      'rules that cannot be set',
+      (node, error) => (node.ensureRules = failOnce(error, undefined)),
+      new FlannelError('HOST', 'no iptables'),
+      /not ready: no iptables/,
+    ],
+    [
+      'a subnet file that cannot be written',
+      (node, error) => (node.writeSubnetFile = failOnce(error, undefined)),
+      new FlannelError('HOST', 'disk full'),
+      /not ready: disk full/,
+    ],
+  ];
+  for (const [what, arrange, error, line] of troubles) {
+    test(`waits for ${what}, says so once, and goes on`, async () => {
+      const node = new Node();
+      arrange(node, error);
+      const life = node.run();
+      await until(() => node.state.reason !== undefined);
+      assert.match(node.state.notReadyReason() ?? '', new RegExp(error.message));
+      await until(() => node.state.phase === 'ready');
+      assert.equal(node.state.notReadyReason(), undefined);
+      assert.equal(node.lines.filter((text) => line.test(text)).length, 1, node.lines.join('\n'));
+      node.stop.abort();
+      await life;
+    });
+  }
+
+  test('refuses a network that contains its own address, until it is repaired', async () => {
+    const node = new Node();
+    const bad = parseNetworkConfig('{"Network": "192.0.0.0/16"}', { backendTypes: ['udp'] });
+    const configs = [bad, CONFIG];
+    node.networkConfig = () => Promise.resolve(configs.shift() ?? CONFIG);
+    await node.whileReady(() => undefined);
+    assert.ok(node.lines.some((line) => /waiting for the external interface: .*192\.0\.2\.1.*eth0/.test(line)));
+    assert.equal(node.events.filter((event) => event === 'lease').length, 1);
+  });
+
+  test('ends with the error when the backend cannot be started', async () => {
+    const node = new Node();
+    const error = new FlannelError('HOST', '/dev/net/tun is missing');
+    node.startBackend = () => Promise.reject(error);
+    await assert.rejects(node.run(), error);
+    assert.equal(node.events.at(-1), 'close');
+  });
+
+  test('starts a backend that failed again, with the leases known by then, and is unready meanwhile', async () => {
+    const node = new Node();
+    let mended: () => void = () => undefined;
+    let starts = 0;
+    node.startBackend = () => (++starts === 1 ? Promise.resolve() : new Promise((resolve) => (mended = resolve)));
+    await node.whileReady(async () => {
+      node.watcher?.snapshot([PEER]);
+      node.events.splice(0);
+      node.failBackend(new FlannelError('BACKEND', 'the device was deleted'));
+      await until(() => starts === 2);
+      assert.equal(node.state.notReadyReason(), 'packets do not flow: the device was deleted');
+      assert.equal(node.state.status().state, 'backend');
+      mended();
+      await until(() => node.state.notReadyReason() === undefined);
+      assert.deepEqual(node.events, ['backend stop', 'backend', 'table 1']);
+    });
+    assert.equal(
+      node.lines.filter((line) => /^error packets do not flow: the device was deleted/.test(line)).length,
+      1,
+    );
+  });
+
+  test('a backend that comes up again after the stop is stopped as well', async () => {
+    const node = new Node();
+    let mended: () => void = () => undefined;
+    let starts = 0;
+    node.startBackend = () => (++starts === 1 ? Promise.resolve() : new Promise((resolve) => (mended = resolve)));
+    await node.whileReady(async () => {
+      node.failBackend(new FlannelError('BACKEND', 'the device was deleted'));
+      await until(() => starts === 2);
+    });
+    mended();
+    await until(() => node.events.at(-1) === 'backend stop');
+  });
+
+  test('ends with what is no failure of the backend, but of the program', async () => {
+    const node = new Node();
+    const life = node.run();
+    await until(() => node.state.phase === 'ready');
+    const error = new TypeError('a bug');
+    node.failBackend(error);
+    await assert.rejects(life, error);
+    assert.deepEqual(node.events.slice(-2), ['backend stop', 'close']);
+  });
+
+  const moments: [string, (node: Node) => void][] = [
+    ['before it begins', (node) => node.stop.abort()],
+    ['while it reads the configuration', (node) => (node.networkConfig = never)],
+    [
+      'while it waits for a repaired configuration',
+      (node) => (node.networkConfig = () => Promise.reject(new NetworkConfigError('x'))),
+    ],
+    ['while it takes a lease', (node) => (node.acquireLease = (_request, signal) => never(signal))],
+    ['while the rules do not work', (node) => (node.ensureRules = () => Promise.reject(new FlannelError('HOST', 'x')))],
+    ['when it is ready', () => undefined],
+  ];
+  for (const [when, arrange] of moments) {
+    test(`stops ${when}`, async () => {
+      const node = new Node();
+      arrange(node);
+      const life = node.run();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      node.stop.abort();
+      await life;
+      assert.equal(node.events.at(-1), 'close');
+      assert.equal(node.events.includes('backend'), node.events.includes('backend stop'));
+    });
+  }
+
+  test('keeps forwarding without its lease, says so, and takes the same subnet back', async () => {
+    const node = new Node();
+    const asked: LeaseRequest[] = [];
+    const outcomes: (Lease | Error)[] = [OWN, new FlannelError('LEASE', '192.0.2.9 has it'), OWN];
+    node.acquireLease = (request) => {
+      asked.push(request);
+      const outcome = outcomes.shift() ?? assert.fail('asked too often');
+      return outcome instanceof Error ? Promise.reject(outcome) : Promise.resolve(outcome);
+    };
+    await node.whileReady(async () => {
+      node.ownLease?.lost('192.0.2.9 has taken it');
+      node.endKeeping();
+      assert.match(node.state.notReadyReason() ?? '', /10\.5\.1\.0\/24 is lost: 192\.0\.2\.9 has taken it/);
+      const { state, lease } = node.state.status();
+      assert.deepEqual([state, lease], ['lease', undefined]);
+      assert.equal(node.state.leaseExpiresAtMs(), undefined);
+      await until(() => node.state.notReadyReason() === undefined);
+      assert.equal(node.state.status().state, 'ready');
+      assert.equal(node.state.status().lease?.subnet, '10.5.1.0/24');
+    });
+    assert.ok(!node.events.slice(0, -2).includes('backend stop'));
+    assert.deepEqual(
+      asked.slice(1).map(({ previousSubnet, onlyPrevious }) => ({ previousSubnet, onlyPrevious })),
+      Array.from({ length: 2 }, () => ({ previousSubnet: OWN.subnet, onlyPrevious: true })),
+    );
+    assert.equal(node.events.filter((event) => event === 'keep').length, 2);
+    assert.ok(node.lines.some((line) => /^error subnet 10\.5\.1\.0\/24 is lost/.test(line)));
+  });
+
+  test('stays ready while renewals fail, and tells the reason', async () => {
+    const node = new Node();
+    await node.whileReady(() => {
+      node.ownLease?.trouble('etcd is away');
+      node.ownLease?.trouble('etcd is away');
+      assert.equal(node.state.notReadyReason(), undefined);
+      assert.equal(node.state.status().reason, 'etcd is away');
+      node.ownLease?.renewed(OWN);
+      assert.equal(node.state.status().reason, undefined);
+    });
+    assert.equal(node.lines.filter((line) => line.includes('etcd is away')).length, 1);
+  });
+
+  test('checks its rules again and again, and survives a check that fails', async () => {
+    const node = new Node(['--iptables-resync=1']);
+    await node.whileReady(async () => {
+      node.ensureRules = failOnce(new FlannelError('HOST', 'locked'), undefined);
+      await until(() => node.events.filter((event) => event === 'rules').length >= 3);
+    });
+    assert.equal(node.lines.filter((line) => line.includes('locked')).length, 1);
+  });
+});
+
+function failOnce<T>(error: Error, value: T): () => Promise<T> {
+  let failed = false;
+  return () => {
+    if (failed) return Promise.resolve(value);
+    failed = true;
+    return Promise.reject(error);
+  };
+}

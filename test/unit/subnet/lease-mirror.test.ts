@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { IEvent, IKeyValue } from 'etcd3';
+import fc from 'fast-check';
+import { silentLogger } from '../../../src/log.js';
+import { formatIpv4, formatPrefix } from '../../../src/packet/address.js';
+import { LeaseMirror } from '../../../src/subnet/etcd/lease-mirror.js';
+import type { StoredEntry } from '../../../src/subnet/etcd/lease-store.js';
+
+const PREFIX = '/p/subnets/';
+
+const store = {
+  subnetsKey: PREFIX,
+  entryOf: (kv: IKeyValue): StoredEntry => ({
+    name: kv.key.toString().slice(PREFIX.length),
+    value: kv.value.toString(),
+    modRevision: kv.mod_revision,
+    etcdLeaseId: kv.lease,
+  }),
+};
+
+function mirror(skipped: string[] = []): LeaseMirror {
+  const observer = { request() {}, watchRestarted() {}, skippedEntry: (key: string) => void skipped.push(key) };
+  return new LeaseMirror({ store, backendType: 'udp', logger: silentLogger, observer });
+}
+
+function event(name: string, value: string | undefined, revision: number): IEvent {
+  const kv = {
+    key: Buffer.from(PREFIX + name),
+    value: Buffer.from(value ?? ''),
+    create_revision: '1',
+    mod_revision: String(revision),
+    version: '1',
+    lease: '7',
+  };
+  return { type: value === undefined ? 'Delete' : 'Put', kv, prev_kv: kv };
+}
+
+const NAMES = [
+  '10.5.1.0-24',
+  '10.5.1.0-24&fc00::-64',
+  '10.5.1.0-24&fc00:0:0:1::-64',
+  '10.5.1.0-25',
+  '10.5.2.0-24',
+  'rubbish',
+];
+const VALUES = [
+  '{"PublicIP":"192.168.64.1","PublicIPv6":null}',
+  '{"PublicIP":"192.168.64.2","PublicIPv6":null}',
+  '{"PublicIP":"192.168.64.3","PublicIPv6":null,"BackendType":"udp"}',
+  '{"PublicIP":"192.168.64.4","PublicIPv6":null,"BackendType":"vxlan"}',
+  'rubbish',
+  undefined,
+];
+
+test('following changes, in batches of any size, comes to the same table as listing anew', () => {
+  const writes = fc.array(fc.tuple(fc.constantFrom(...NAMES), fc.constantFrom(...VALUES)), { maxLength: 40 });
+  fc.assert(
+    fc.property(writes, fc.integer({ min: 1, max: 7 }), (sequence, batch) => {
+      const following = mirror();
+      const table = new Map<string, string>();
+      const entries = new Map<string, StoredEntry>();
+      following.reset([]);
+      for (let start = 0; start < sequence.length; start += batch) {
+        const events = sequence
+          .slice(start, start + batch)
+          .map(([name, value], index) => event(name, value, start + index + 2));
+        for (const { type, kv } of events) {
+          const entry = store.entryOf(kv);
+          if (type === 'Delete') entries.delete(entry.name);
+          else entries.set(entry.name, entry);
+        }
+        const { changed, removed } = following.apply(events);
+        for (const lease of changed) table.set(formatPrefix(lease.subnet), formatIpv4(lease.publicIp));
+        for (const subnet of removed) table.delete(formatPrefix(subnet));
+
+        const listing = [...entries.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+        const listed = mirror().reset(listing);
+        const rows = listed.map((lease) => [formatPrefix(lease.subnet), formatIpv4(lease.publicIp)]);
+        assert.deepEqual(Object.fromEntries(table), Object.fromEntries(rows));
+      }
+    }),
+  );
+});
+
+test('what is no lease is told once, and again only when it is something else', () => {
+  const skipped: string[] = [];
+  const one = mirror(skipped);
+  const bad: StoredEntry = { name: 'rubbish', value: 'x', modRevision: '2', etcdLeaseId: '0' };
+  one.reset([bad]);
+  one.reset([bad]);
+  one.apply([event('rubbish', 'y', 3)]);
+  assert.deepEqual(skipped, [`${PREFIX}rubbish`]);
+  one.apply([event('10.5.1.0-24', VALUES[3], 4), event('10.5.1.0-24', VALUES[3], 5)]);
+  one.apply([event('10.5.1.0-24', 'rubbish', 6)]);
+  assert.deepEqual(skipped.slice(1), [`${PREFIX}10.5.1.0-24`, `${PREFIX}10.5.1.0-24`]);
+  one.apply([event('rubbish', undefined, 7)]);
+  one.apply([event('rubbish', 'x', 8)]);
+  assert.equal(skipped.length, 4);
+});

@@ -1,0 +1,33 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Backoff, pause } from '../../../src/subnet/etcd/pause.js';
+
+test('waits double from 100 ms to 5 s, each between half and all of it', () => {
+  const least = new Backoff(100, 5_000, () => 0);
+  const most = new Backoff(100, 5_000, () => 1 - Number.EPSILON);
+  const ceilings = [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000];
+  for (const ceiling of ceilings) {
+    assert.equal(least.nextMs(), ceiling / 2);
+    assert.equal(Math.round(most.nextMs()), ceiling);
+  }
+  least.reset();
+  assert.equal(least.nextMs(), 50);
+});
+
+test('a pause ends early, and quietly, when it is aborted', async () => {
+  const abort = new AbortController();
+  const paused = pause(3_600_000, abort.signal);
+  abort.abort();
+  await paused;
+  await pause(3_600_000, abort.signal);
+});
+
+test('a pause longer than a timer can be is no short one', async () => {
+  const abort = new AbortController();
+  let over = false;
+  const paused = pause(Infinity, abort.signal).then(() => (over = true));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(over, false);
+  abort.abort();
+  await paused;
+});
