@@ -1,6 +1,6 @@
 import { formatPrefix, parseIpv4, parsePrefix, type Ipv4Prefix } from '../../packet/address.js';
-import { CommandError, runCommand, type RunCommand } from '../command.js';
-import { APPLY_ATTEMPTS, type FilterChange, type PacketFilter } from './packet-filter.js';
+import { runCommand, type RunCommand } from '../command.js';
+import type { FilterChange, PacketFilter } from './packet-filter.js';
 import { isIdle, planChain, type ChainPlan, type PresentRule } from './plan.js';
 import {
   CHAIN_KINDS,
@@ -13,6 +13,7 @@ import {
   type RuleAction,
   type WantedRules,
 } from './rules.js';
+import { settle, type Transaction } from './transaction.js';
 
 /** The programs to use; iptables-nft and iptables-legacy answer and understand the same. */
 export interface IptablesPrograms {
@@ -36,31 +37,33 @@ export class Iptables implements PacketFilter {
     this.#programs = programs;
   }
 
-  async apply(wanted: WantedRules, networks: readonly Ipv4Prefix[]): Promise<FilterChange> {
-    for (let attempt = 1; ; attempt++) {
-      // Without a table's name only the tables that exist are read; naming one would create it.
-      const saved = parseIptablesSave((await this.#run(this.#programs.save, [])).stdout);
-      const work = CHAIN_KINDS.map((kind) => planTable(kind, saved, wanted[kind], networks)).filter(
-        ({ idle }) => !idle,
-      );
-      if (work.length === 0) return { added: 0, removed: 0, dropped: [] };
-      try {
+  apply(wanted: WantedRules, networks: readonly Ipv4Prefix[]): Promise<FilterChange> {
+    return settle(
+      () => this.#look(wanted, networks),
+      async (input) => {
         await this.#run(this.#programs.restore, ['--noflush', '-w', String(LOCK_WAIT_SECONDS)], {
-          input: work.map(({ input }) => input).join(''),
+          input,
           timeoutMs: (LOCK_WAIT_SECONDS + 20) * 1000,
         });
-      } catch (error) {
-        if (attempt < APPLY_ATTEMPTS && error instanceof CommandError && error.reason === 'failed') continue;
-        throw error;
-      }
-      return {
+      },
+    );
+  }
+
+  async #look(wanted: WantedRules, networks: readonly Ipv4Prefix[]): Promise<Transaction | undefined> {
+    // Without a table's name only the tables that exist are read; naming one would create it.
+    const saved = parseIptablesSave((await this.#run(this.#programs.save, [])).stdout);
+    const work = CHAIN_KINDS.map((kind) => planTable(kind, saved, wanted[kind], networks)).filter(({ idle }) => !idle);
+    if (work.length === 0) return undefined;
+    return {
+      input: work.map(({ input }) => input).join(''),
+      change: {
         added: work.reduce((sum, { plan }) => sum + plan.append.length + plan.prepend.length, 0),
         removed: work.reduce((sum, { plan }) => sum + plan.remove.length, 0),
         dropped: work
           .filter(({ dropped }) => dropped)
           .map(({ chain }) => `chain ${chain.name} (iptables ${chain.table})`),
-      };
-    }
+      },
+    };
   }
 }
 
@@ -113,10 +116,11 @@ export function planTable(
   const references = [...(chains?.values() ?? [])].flat().filter((specification) => leadsTo(chain, specification));
   // A chain that others jump to as well stays, if empty.
   const dropped = plan.drop && references.length === jumps.length;
-  const needsJump = wanted.length > 0 && jumps.length === 0;
+  const needsJump = wanted.length > 0 && jumps.length !== 1;
 
   const lines: string[] = [];
-  // `:CHAIN` would empty a chain that somebody has made meanwhile; `-N` fails instead, and all is looked at again.
+  // `:CHAIN` would empty a chain that somebody has made meanwhile. `-N` fails instead (or goes on with that chain, as
+  // iptables-nft does), and all is looked at again.
   if (present === undefined && wanted.length > 0) lines.push(`-N ${chain.name}`);
   if (dropped) {
     for (const jump of jumps) lines.push(`-D ${chain.hook} ${jump}`);
@@ -125,7 +129,10 @@ export function planTable(
     for (const specification of plan.remove) lines.push(`-D ${chain.name} ${specification}`);
     for (const rule of [...plan.prepend].reverse()) lines.push(`-I ${chain.name} ${formatRule(chain, rule)}`);
     for (const rule of plan.append) lines.push(`-A ${chain.name} ${formatRule(chain, rule)}`);
-    if (needsJump) lines.push(`-A ${chain.hook} ${jumpSpecification(chain)}`);
+    if (needsJump) {
+      for (const jump of jumps) lines.push(`-D ${chain.hook} ${jump}`);
+      lines.push(`-A ${chain.hook} ${jumpSpecification(chain)}`);
+    }
   }
   const idle = lines.length === 0 || (isIdle(plan) && !needsJump);
   return { chain, plan, idle, dropped, input: `*${chain.table}\n${lines.map((line) => `${line}\n`).join('')}COMMIT\n` };

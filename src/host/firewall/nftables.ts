@@ -1,7 +1,7 @@
 import { FlannelError } from '../../errors.js';
 import { formatPrefix, parseIpv4, prefixOf, type Ipv4Prefix } from '../../packet/address.js';
-import { CommandError, runCommand, type RunCommand } from '../command.js';
-import { APPLY_ATTEMPTS, type FilterChange, type PacketFilter } from './packet-filter.js';
+import { runCommand, type RunCommand } from '../command.js';
+import type { FilterChange, PacketFilter } from './packet-filter.js';
 import { isIdle, planChain, type ChainPlan, type PresentRule } from './plan.js';
 import {
   CHAIN_KINDS,
@@ -13,6 +13,7 @@ import {
   type RuleAction,
   type WantedRules,
 } from './rules.js';
+import { settle, type Transaction } from './transaction.js';
 
 /** Flannel's table, as nft addresses it. */
 const TABLE = 'ip flannel-ipv4';
@@ -29,22 +30,13 @@ export class Nftables implements PacketFilter {
     this.#run = run;
   }
 
-  async apply(wanted: WantedRules, networks: readonly Ipv4Prefix[]): Promise<FilterChange> {
-    for (let attempt = 1; ; attempt++) {
-      const { input, plans, dropped } = planNftables(await this.#read(), wanted, networks);
-      if (input === '') return { added: 0, removed: 0, dropped: [] };
-      try {
+  apply(wanted: WantedRules, networks: readonly Ipv4Prefix[]): Promise<FilterChange> {
+    return settle(
+      async () => planNftables(await this.#read(), wanted, networks),
+      async (input) => {
         await this.#run('nft', ['-f', '-'], { input });
-      } catch (error) {
-        if (attempt < APPLY_ATTEMPTS && error instanceof CommandError && error.reason === 'failed') continue;
-        throw error;
-      }
-      return {
-        added: plans.reduce((sum, plan) => sum + plan.append.length + plan.prepend.length, 0),
-        removed: plans.reduce((sum, plan) => sum + plan.remove.length, 0),
-        dropped,
-      };
-    }
+      },
+    );
   }
 
   /** The table as it is; `undefined` when there is none. */
@@ -61,12 +53,15 @@ export class Nftables implements PacketFilter {
 /** The rules of each chain of the table, by the chain's name. */
 export type NftTable = ReadonlyMap<string, readonly PresentRule<number>[]>;
 
-/** Compares the table with what is wanted of it, and writes a transaction for `nft -f`. Pure, for the tests. */
+/**
+ * Compares the table with what is wanted of it, and writes a transaction for `nft -f`. Pure, for the tests.
+ * @returns `undefined` when all is as wanted
+ */
 export function planNftables(
   table: NftTable | undefined,
   wanted: WantedRules,
   networks: readonly Ipv4Prefix[],
-): { readonly input: string; readonly plans: readonly ChainPlan<number>[]; readonly dropped: readonly string[] } {
+): Transaction | undefined {
   const lines: string[] = [];
   const plans: ChainPlan<number>[] = [];
   const droppedChains: FirewallChain[] = [];
@@ -93,7 +88,15 @@ export function planNftables(
     lines.push(`delete table ${TABLE}`);
     dropped.push(`table ${TABLE} (nftables)`);
   }
-  return { input: lines.map((line) => `${line}\n`).join(''), plans, dropped };
+  if (lines.length === 0) return undefined;
+  return {
+    input: lines.map((line) => `${line}\n`).join(''),
+    change: {
+      added: plans.reduce((sum, plan) => sum + plan.append.length + plan.prepend.length, 0),
+      removed: plans.reduce((sum, plan) => sum + plan.remove.length, 0),
+      dropped,
+    },
+  };
 }
 
 const STATEMENTS: Readonly<Record<RuleAction, string>> = {

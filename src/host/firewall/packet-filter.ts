@@ -6,8 +6,8 @@ export interface PacketFilter {
   readonly name: 'iptables' | 'nftables';
 
   /**
-   * Makes the rules of `networks` be exactly `wanted`, and touches no others. Reads once; writes, in one transaction,
-   * only when something differs.
+   * Makes the rules of `networks` be exactly `wanted`, and touches no others. Reads once when nothing differs; else it
+   * writes in one transaction, and looks again.
    * @throws FlannelError `HOST`
    */
   apply(wanted: WantedRules, networks: readonly Ipv4Prefix[]): Promise<FilterChange>;
@@ -20,10 +20,3 @@ export interface FilterChange {
   /** Chains (and, with nftables, the table) that nobody needed any more. */
   readonly dropped: readonly string[];
 }
-
-/**
- * Two writers may read the same state before either writes; the second one's transaction then fails as a whole (its
- * chain exists by now, its stale rule is gone) and is right after another look. What this does not catch is a shared
- * rule or a jump that both add to a chain which was there before: it then stands there twice, which changes nothing.
- */
-export const APPLY_ATTEMPTS = 3;

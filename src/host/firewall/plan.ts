@@ -22,7 +22,7 @@ export interface ChainPlan<Handle> {
 /**
  * Compares a chain with what a network wants in it. When a rule is missing, stale, doubled or out of order, all of the
  * network's rules are taken out and put back in order at the end: they only make sense together. Others' rules may
- * stand in between.
+ * stand in between. A shared rule that stands there more than once is replaced by one.
  * @param present the chain's rules in order; `undefined` when there is no such chain
  * @param networks whose rules count as ours: the network, and those it had before
  */
@@ -41,19 +41,22 @@ export function planChain<Handle>(
     return network !== undefined && networks.some((candidate) => prefixesEqual(candidate, network));
   });
   const firstOwn = own.length === 0 ? found.length : found.indexOf(own[0]);
-  const position = (shared: FirewallRule) => found.findIndex(({ rule }) => rule && rulesEqual(rule, shared));
+  const copiesOf = (shared: FirewallRule) => found.filter(({ rule }) => rule && rulesEqual(rule, shared));
 
   const ownInOrder =
     own.length === wantedOwn.length &&
     own.every(({ rule }, index) => rule !== undefined && rulesEqual(rule, wantedOwn[index]));
-  // One that is missing is put in front anyway; only one that comes too late makes ours move behind it.
-  const sharedTooLate = wantedShared.some((shared) => position(shared) > firstOwn);
+  const once = wantedShared.filter((shared) => copiesOf(shared).length === 1);
+  const misplaced = wantedShared.filter((shared) => !once.includes(shared));
+  // One that is missing or doubled is put in front anyway; only one that comes too late makes ours move behind it.
+  const sharedTooLate = once.some((shared) => found.indexOf(copiesOf(shared)[0]) > firstOwn);
   const right = ownInOrder && !sharedTooLate;
+  const remove = [...misplaced.flatMap(copiesOf), ...(right ? [] : own)];
 
   const othersLeft = found.some((entry) => !own.includes(entry) && !(entry.rule && isShared(entry.rule)));
   return {
-    remove: right ? [] : own.map(({ handle }) => handle),
-    prepend: wantedShared.filter((shared) => position(shared) < 0),
+    remove: remove.map(({ handle }) => handle),
+    prepend: misplaced,
     append: right ? [] : wantedOwn,
     drop: present !== undefined && wanted.length === 0 && !othersLeft,
   };

@@ -139,6 +139,7 @@ describe('plan', () => {
         assert.deepEqual(own, wanted.slice(1));
         const mark = after.findIndex(({ rule }) => rule !== undefined && rulesEqual(rule, wanted[0]));
         assert.ok(mark >= 0 && mark < after.findIndex(isOwn));
+        assert.equal(after.filter(({ rule }) => rule && isShared(rule)).length, 1);
         const others = (entries: PresentRule<number>[]) =>
           entries.filter((entry) => !isOwn(entry) && !(entry.rule && isShared(entry.rule)));
         assert.deepEqual(others(after), others(before));
@@ -199,6 +200,20 @@ COMMIT
     assert.equal(input, '*nat\n-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG\nCOMMIT\n');
   });
 
+  test('replaces what two agents that started together have doubled, in a transaction that only one of them can do', () => {
+    const [jump, mark] = [
+      '-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG',
+      FLANNEL_MASQUERADE[0],
+    ];
+    const doubled = SAVED.replace(jump, `${jump}\n${jump}`).replace(`-A FLANNEL-POSTRTG ${mark}`, '$&\n$&');
+    const wanted = masqueradeRules(NETWORK, SUBNET, true);
+    assert.equal(
+      planTable('masquerade', parseIptablesSave(doubled), wanted, [NETWORK]).input,
+      `*nat\n-D FLANNEL-POSTRTG ${mark}\n-D FLANNEL-POSTRTG ${mark}\n-I FLANNEL-POSTRTG ${mark}\n` +
+        `${jump.replace('-A', '-D')}\n${jump.replace('-A', '-D')}\n${jump}\nCOMMIT\n`,
+    );
+  });
+
   test('drops chain and jump when nobody else needs them, and keeps them for a sibling', () => {
     const alone = planTable('forward', parseIptablesSave(SAVED), [], [NETWORK]);
     assert.equal(
@@ -246,18 +261,18 @@ describe('nftables', () => {
   test('takes over a flannel’s rules, which have no comment, and leaves rules with another comment', () => {
     const expr = [address('saddr', '==', '10.5.0.0', 16), { accept: null }];
     const present = table([{ expr }, { expr, comment: 'mine' }]);
-    assert.equal(planNftables(present, NO_RULES, [NETWORK]).input, 'delete rule ip flannel-ipv4 forward handle 2\n');
+    assert.equal(planNftables(present, NO_RULES, [NETWORK])?.input, 'delete rule ip flannel-ipv4 forward handle 2\n');
   });
 
   test('drops the table with its last chain', () => {
     const present = table([{ expr: [address('daddr', '==', '10.5.0.0', 16), { accept: null }] }]);
     assert.equal(
-      planNftables(present, NO_RULES, [NETWORK]).input,
+      planNftables(present, NO_RULES, [NETWORK])?.input,
       'flush chain ip flannel-ipv4 forward\ndelete chain ip flannel-ipv4 forward\ndelete table ip flannel-ipv4\n',
     );
   });
 
   test('has nothing to do without a table when nothing is wanted', () => {
-    assert.equal(planNftables(undefined, NO_RULES, [NETWORK]).input, '');
+    assert.equal(planNftables(undefined, NO_RULES, [NETWORK]), undefined);
   });
 });
