@@ -9,7 +9,10 @@ export interface ProcessRecord {
   readonly startTicks: number;
 }
 
-/** A record of a process that runs now; `undefined` when it has ended. */
+/**
+ * A record of a process; `undefined` when there is none. One that has ended can be recorded as long as its parent has
+ * not taken notice: a parent that records its child right after the start always gets a record.
+ */
 export function recordProcess(pid: number): ProcessRecord | undefined {
   const stat = readStat(pid);
   return stat === undefined ? undefined : { pid, startTicks: stat.startTicks };
@@ -17,7 +20,8 @@ export function recordProcess(pid: number): ProcessRecord | undefined {
 
 /** Whether that very process still runs. */
 export function isRunning({ pid, startTicks }: ProcessRecord): boolean {
-  return readStat(pid)?.startTicks === startTicks;
+  const stat = readStat(pid);
+  return stat?.startTicks === startTicks && !stat.ended;
 }
 
 /** Sends a signal to that very process; does nothing when it has ended. */
@@ -50,7 +54,7 @@ export function withDescendants(roots: Iterable<number>): ProcessRecord[] {
     if (!/^[0-9]+$/.test(entry)) continue;
     const pid = Number(entry);
     const stat = readStat(pid);
-    if (stat === undefined) continue;
+    if (stat === undefined || stat.ended) continue;
     starts.set(pid, stat.startTicks);
     children.set(stat.parent, [...(children.get(stat.parent) ?? []), pid]);
   }
@@ -69,8 +73,14 @@ export function bootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 }
 
-/** Parent and start time; `undefined` for a process that has ended, a zombie included. */
-function readStat(pid: number): { parent: number; startTicks: number } | undefined {
+interface ProcessStat {
+  readonly parent: number;
+  readonly startTicks: number;
+  /** It is a zombie: its parent has not asked yet how it ended. */
+  readonly ended: boolean;
+}
+
+function readStat(pid: number): ProcessStat | undefined {
   let text: string;
   try {
     text = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -79,6 +89,5 @@ function readStat(pid: number): { parent: number; startTicks: number } | undefin
   }
   // The program's name stands in parentheses and may hold anything, spaces and parentheses included.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
-  return { parent: Number(fields[1]), startTicks: Number(fields[19]) };
+  return { parent: Number(fields[1]), startTicks: Number(fields[19]), ended: ['Z', 'X'].includes(fields[0]) };
 }

@@ -48,6 +48,9 @@ function parsePing(output: string): PingResult {
   return { sent: Number(sent), received: Number(received), output };
 }
 
+/** How long an answer may take on a machine that has much else to do. */
+const ANSWER_TIMEOUT_MS = 5_000;
+
 /** A ping that goes on while something else happens. */
 export class SteadyPing {
   readonly #child: ChildProcess;
@@ -62,20 +65,37 @@ export class SteadyPing {
   /** Starts and returns once the first answer has come. */
   static async start(from: Namespace, to: string, options: PingOptions = {}): Promise<SteadyPing> {
     const steady = new SteadyPing(from.spawn('ping', pingArguments(to, { count: 0, waitSeconds: 5, ...options })));
-    for (const deadline = Date.now() + 10_000; !steady.#output.includes('bytes from'); await sleep(20)) {
+    for (const deadline = Date.now() + 30_000; !steady.#output.includes('bytes from'); await sleep(20)) {
       if (Date.now() > deadline) throw new Error(`no answer to ping ${to}: ${steady.#output}`);
     }
     return steady;
   }
 
-  /** Ends it and tells how it went. An answer that is still under way when it ends counts as received. */
+  /** Ends it and tells how it went. What is under way when this is called gets time to be answered. */
   async stop(): Promise<PingResult> {
+    const sent = await this.#sentSoFar();
+    for (const deadline = Date.now() + ANSWER_TIMEOUT_MS; this.#answered(sent) < sent; await sleep(20)) {
+      if (Date.now() > deadline) break;
+    }
     const ended = new Promise((resolve) => this.#child.once('close', resolve));
     this.#child.kill('SIGINT');
     await ended;
-    const result = parsePing(this.#output);
-    const unanswered = result.sent - result.received;
-    const last = Math.max(...[...this.#output.matchAll(/icmp_seq=(\d+)/g)].map(([, sequence]) => Number(sequence)));
-    return unanswered === 1 && last === result.sent - 1 ? { ...result, sent: last } : result;
+    return { sent, received: this.#answered(sent), output: this.#output };
+  }
+
+  /** Upon SIGQUIT, ping(8) tells how it goes: `300/299 packets, 0% loss`. */
+  async #sentSoFar(): Promise<number> {
+    this.#child.kill('SIGQUIT');
+    for (const deadline = Date.now() + ANSWER_TIMEOUT_MS; ; await sleep(20)) {
+      const sent = /(\d+)\/\d+ packets, /.exec(this.#output)?.[1];
+      if (sent !== undefined) return Number(sent);
+      if (Date.now() > deadline) throw new Error(`ping does not tell how it goes: ${this.#output}`);
+    }
+  }
+
+  /** How many of the first `sent` pings are answered. */
+  #answered(sent: number): number {
+    const answers = [...this.#output.matchAll(/bytes from .* icmp_seq=(\d+)/g)].map(([, sequence]) => Number(sequence));
+    return new Set(answers.filter((sequence) => sequence <= sent)).size;
   }
 }

@@ -213,6 +213,7 @@ export class EtcdConnection {
     signal: AbortSignal,
     ask: (endpoint: Endpoint) => Promise<T>,
   ): Promise<T> {
+    // In the operator's order, whichever was asked first, so that the same trouble always reads the same.
     const failures: EndpointFailure[] = [];
     const first = this.preferred;
     for (let turn = 0; turn < this.endpoints.length; turn++) {
@@ -227,9 +228,9 @@ export class EtcdConnection {
         return answer;
       } catch (error) {
         signal.throwIfAborted();
-        failures.push({ endpoint: endpoint.target.endpoint, error, hadAnswered: endpoint.answered });
+        failures[index] = { endpoint: endpoint.target.endpoint, error, hadAnswered: endpoint.answered };
         // A refusal is an answer, and the last word; the failures of other endpoints before it no longer matter.
-        if (!isEndpointFailure(error)) throw storeError(failures.slice(-1));
+        if (!isEndpointFailure(error)) throw storeError([failures[index]]);
         this.avoid(index);
       }
     }

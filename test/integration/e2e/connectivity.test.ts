@@ -240,9 +240,13 @@ describe('an overlay of three nodes', () => {
       waitSeconds: 1,
     });
     assert.deepEqual([sent, received], [200, 0]);
-    const { backend } = await node1.running.status();
-    const told = (backend?.icmpErrorsSent ?? 0) - (before?.icmpErrorsSent ?? 0);
-    const limited = (backend?.icmpErrorsRateLimited ?? 0) - (before?.icmpErrorsRateLimited ?? 0);
+    let [told, limited] = [0, 0];
+    await until('every one of them is counted', async () => {
+      const { backend } = await node1.running.status();
+      told = (backend?.icmpErrorsSent ?? 0) - (before?.icmpErrorsSent ?? 0);
+      limited = (backend?.icmpErrorsRateLimited ?? 0) - (before?.icmpErrorsRateLimited ?? 0);
+      return told + limited >= 200;
+    });
     assert.equal(told + limited, 200);
     assert.ok(told >= 1 && limited > 100, `${told} were told, ${limited} were not`);
   });

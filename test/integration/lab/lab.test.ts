@@ -259,10 +259,7 @@ test('a flanneld that ends is reported in its own words, and nothing is left', a
   const name = labName('fails');
   const up = await labCommand('up', '--name', name, '--nodes', '2', '--flanneld', 'node2=/bin/false');
   assert.equal(up.status, 1);
-  assert.match(
-    up.stderr,
-    /^flannelctl: (flanneld on node2 ended: it said nothing|cannot start \/bin\/false in .*node2)$/m,
-  );
+  assert.match(up.stderr, /^flannelctl: flanneld on node2 ended: it said nothing$/m);
   assert.deepEqual(await remainsOf(name), []);
 });
 

@@ -188,6 +188,29 @@ test('the second endpoint is asked when the first is dead, stuck, or dies under 
   }
 });
 
+test('the failures of all endpoints are told in the order of the configuration, whichever answered last', async () => {
+  await etcd.put(`${PREFIX}/config`, '{"Network":"10.5.0.0/16"}');
+  const dead = 'http://127.0.0.1:1';
+  for (const endpoints of [
+    [dead, proxy.endpoint],
+    [proxy.endpoint, dead],
+  ]) {
+    const both = manager(endpoints, { timings: FAST });
+    try {
+      await both.networkConfig(abort.signal);
+      proxy.cut();
+      const [first, second] = endpoints;
+      await assert.rejects(both.networkConfig(abort.signal), (error: Error) => {
+        assert.match(error.message, new RegExp(`^etcd at ${first}: .+; ${second}: .+`));
+        return true;
+      });
+      proxy.mend();
+    } finally {
+      both.close();
+    }
+  }
+});
+
 test('when it is told to stop, everything ends by itself, even while etcd does not answer', async () => {
   const lease = await one.acquireLease(config(), request('192.168.64.1'), abort.signal);
   const running = [

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { endProcesses, isRunning, recordProcess, withDescendants } from '../../../src/lab/process-record.js';
 
@@ -17,6 +18,18 @@ test('a process runs until it has ended, and a later one of its pid is another',
   assert.deepEqual(await exited, [null, 'SIGTERM']);
   assert.ok(!isRunning(record));
   assert.equal(recordProcess(child.pid ?? 0), undefined);
+});
+
+test('a child that ended at once can still be recorded, and does not run', async () => {
+  const child = spawn('true');
+  // Node takes notice of its end only when this function lets go.
+  const ended = () => readFileSync(`/proc/${child.pid}/stat`, 'utf8').split(') ')[1].startsWith('Z');
+  while (!ended()) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+  const record = recordProcess(child.pid ?? 0);
+  assert.ok(record !== undefined);
+  assert.ok(!isRunning(record));
+  assert.deepEqual(withDescendants([record.pid]), []);
+  await once(child, 'exit');
 });
 
 test('a process that will not end is killed', async () => {
