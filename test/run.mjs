@@ -6,7 +6,9 @@
  *   npm test -- test/unit/packet       the tests of a folder or a file
  *   npm test -- unit -t 'lost race'    only tests whose name matches
  *
- * Unit tests run a file on each processor. The others make networks, engines and load, and run one by one.
+ * Unit tests run a file on each processor. The others make networks, engines and load, and run one by one. Where CI is
+ * `true`, those of their files that fail are run once more, alone, after all others; the second result counts, and the
+ * first failure is told.
  */
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -86,26 +88,84 @@ if (chosen.some(needsRoot) && process.getuid() !== 0) {
   fail('integration tests make network namespaces and need root: `sudo npm test`, or only `npm test -- style unit`');
 }
 
-/** node's closing counts, added up over the groups. */
+/** node's closing counts, added up over what was run. */
 const totals = new Map();
 let failed = false;
 const report = new PassThrough({ objectMode: true });
 report.pipe(new spec()).pipe(process.stdout);
 
-for (const { files, concurrency } of groups) {
+/** Runs files, and gives what happens to `tell`. Answers the counts, and the first failure of a test. */
+async function runFiles(files, concurrency, tell) {
   const options = { files, concurrency, timeout: FILE_TIMEOUT_MS };
   if (patterns.length > 0) options.testNamePatterns = patterns;
+  const counts = new Map();
+  let failure;
   for await (const event of run(options)) {
-    if (event.type === 'test:fail') failed = true;
+    // A suite fails for its tests; what is told is the test.
+    if (event.type === 'test:fail' && (failure === undefined || failure.details.error.failureType === 'subtestsFailed'))
+      failure = event.data;
     const count = event.type === 'test:diagnostic' && event.data.nesting === 0 ? closingCount(event.data) : undefined;
-    if (count !== undefined) totals.set(count.name, (totals.get(count.name) ?? 0) + count.value);
-    // A summary of one group is not the summary of the run; the counts below are.
-    else if (event.type !== 'test:summary') report.write(event);
+    if (count !== undefined) counts.set(count.name, (counts.get(count.name) ?? 0) + count.value);
+    // A summary of some files is not the summary of the run; the counts at the end are.
+    else if (event.type !== 'test:summary') tell(event);
   }
+  return { counts, failure };
 }
-for (const [name, value] of totals) {
-  report.write({ type: 'test:diagnostic', data: { nesting: 0, message: `${name} ${value}` } });
+
+const tellAtOnce = (event) => report.write(event);
+const remark = (message) => report.write({ type: 'test:diagnostic', data: { nesting: 0, message } });
+
+function count({ counts, failure }) {
+  for (const [name, value] of counts) totals.set(name, (totals.get(name) ?? 0) + value);
+  if (failure !== undefined) failed = true;
 }
+
+/** Runs files one by one and those that failed once more. The reporter sees only the result that counts. */
+async function runWithSecondChance(files) {
+  const failures = [];
+  for (const file of files) {
+    const events = [];
+    const result = await runFiles([file], 1, (event) => events.push(event));
+    if (result.failure !== undefined) {
+      failures.push({ file, first: describeFailure(result.failure) });
+      remark(`failed, to be run again: ${sourceOf(file)}: ${failures.at(-1).first}`);
+      continue;
+    }
+    events.forEach(tellAtOnce);
+    count(result);
+  }
+  const verdicts = [];
+  for (const { file, first } of failures) {
+    await removeLeftovers();
+    const result = await runFiles([file], 1, tellAtOnce);
+    count(result);
+    const verdict = result.failure === undefined ? 'failed, then passed when run again' : 'failed, and failed again';
+    verdicts.push(`${verdict}: ${sourceOf(file)}: ${first}`);
+  }
+  verdicts.forEach(remark);
+}
+
+function sourceOf(file) {
+  return relative(compiled, file).replace(/^/, 'test/').replace(/\.js$/, '.ts');
+}
+
+function describeFailure({ name, details: { error } }) {
+  const reason = String(error.cause?.message ?? error.cause ?? error.message);
+  return `"${name}": ${reason.replace(/\s+/g, ' ').slice(0, 300)}`;
+}
+
+/** Ends and removes what a killed run left on this machine. */
+async function removeLeftovers() {
+  await (await import(join(compiled, 'harness/leftovers.js'))).removeLeftovers();
+}
+
+for (const { files, concurrency } of groups) {
+  const onRealNetworks = files.some(needsRoot);
+  if (onRealNetworks) await removeLeftovers();
+  if (onRealNetworks && process.env.CI === 'true') await runWithSecondChance(files);
+  else count(await runFiles(files, concurrency, tellAtOnce));
+}
+for (const [name, value] of totals) remark(`${name} ${value}`);
 report.end();
 process.exitCode = failed ? 1 : 0;
 

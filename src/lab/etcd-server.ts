@@ -7,12 +7,12 @@
  */
 import { spawn as spawnProcess, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorMessage, FlannelError } from '../errors.js';
+import { makeEtcdFolder } from './etcd-folder.js';
 import { EtcdGateway } from './etcd-gateway.js';
 
 /** Starts a command as `child_process.spawn` does; a lab puts `ip netns exec NAME` before it. */
@@ -21,7 +21,8 @@ export type SpawnFunction = (command: string, args: readonly string[], options: 
 export interface EtcdServerOptions {
   /**
    * Folder for data, log and sockets (its path at most 90 bytes long, for the sockets'). Created when absent; what an
-   * earlier server left there is used. Default: a fresh temporary folder that `dispose` removes.
+   * earlier server left there is used. Default: a fresh temporary folder that `dispose` removes, or the
+   * next server to start if this process is killed.
    */
   readonly directory?: string;
   /** Addresses to listen on; default 127.0.0.1. */
@@ -31,7 +32,10 @@ export interface EtcdServerOptions {
   /** Certificate and key in PEM; with `clientCaFile`, clients need a certificate of that authority. */
   readonly tls?: { readonly certFile: string; readonly keyFile: string; readonly clientCaFile?: string };
   readonly spawn?: SpawnFunction;
-  /** Keeps etcd running after this process has ended; by default it dies with it, however this one dies. */
+  /**
+   * Keeps etcd running after this process has ended, for which it needs a `directory`; by default it dies with it,
+   * however this one dies.
+   */
   readonly outlivesParent?: boolean;
   /** Further flags of etcd, such as `--auth-token-ttl=2`. */
   readonly extraArguments?: readonly string[];
@@ -66,7 +70,7 @@ export class EtcdServer extends EtcdGateway {
    */
   static async start(options: EtcdServerOptions = {}): Promise<EtcdServer> {
     if (options.directory !== undefined) await mkdir(options.directory, { recursive: true, mode: 0o700 });
-    const directory = options.directory ?? (await mkdtemp(join(tmpdir(), 'flannel-etcd-')));
+    const directory = options.directory ?? (await makeEtcdFolder());
     const server = new EtcdServer(options, directory);
     try {
       await server.launch();

@@ -8,10 +8,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Namespace, removeNamespaces } from '../../src/lab/namespace.js';
 
-const MARK = 'fle2e';
+const MARK = 'fltest';
 const NAMED = new RegExp(`^${MARK}-([0-9]+)-`);
 
-/** The prefix of everything this process makes for `purpose`: `fle2e-4711-restart`. */
+/** The prefix of everything this process makes for `purpose`: `fltest-4711-restart`. */
 export function namePrefix(purpose: string): string {
   return `${MARK}-${process.pid}-${purpose}`;
 }

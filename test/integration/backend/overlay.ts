@@ -15,6 +15,7 @@ import type { BackendStatus } from '../../../src/backend/status.js';
 import { Namespace, removeNamespaces } from '../../../src/lab/namespace.js';
 import type { Forgery } from './forge.js';
 import type { StaticLease, StaticNodeCommand, StaticNodeSetup } from './static-node.js';
+import { namePrefix } from '../../harness/leftovers.js';
 
 export const NETWORK = '10.5.0.0/16';
 export const NODE1: StaticLease = { subnet: '10.5.1.0/24', publicIp: '192.168.64.1' };
@@ -127,10 +128,10 @@ export class StaticNode {
 export class Overlay {
   static readonly NAMES = ['wire', 'node1', 'node2', 'pod1', 'pod2', 'stranger'] as const;
 
-  static async build(namePrefix: string): Promise<Overlay> {
+  static async build(purpose: string): Promise<Overlay> {
     const made: Namespace[] = [];
     try {
-      for (const name of Overlay.NAMES) made.push(await Namespace.create(`${namePrefix}-${name}`));
+      for (const name of Overlay.NAMES) made.push(await Namespace.create(`${namePrefix(purpose)}-${name}`));
       const [wire, node1, node2, pod1, pod2, stranger] = made;
       await wire.addBridge('br0');
       const nodes: [Namespace, string, string][] = [

@@ -12,7 +12,7 @@ describe('two nodes, each with a pod', () => {
   let node1: StaticNode;
   let node2: StaticNode;
   before(async () => {
-    overlay = await Overlay.build('fl-ub');
+    overlay = await Overlay.build('ub');
     node1 = await StaticNode.start(overlay.node1, NODE1, [NODE2]);
     node2 = await StaticNode.start(overlay.node2, NODE2, [NODE1]);
   });
@@ -119,7 +119,7 @@ describe('an underlay that is narrower than it was', () => {
   let overlay: Overlay;
   let node1: StaticNode;
   before(async () => {
-    overlay = await Overlay.build('fl-um');
+    overlay = await Overlay.build('um');
     node1 = await StaticNode.start(overlay.node1, NODE1, [NODE2]);
     await StaticNode.start(overlay.node2, NODE2, [NODE1]);
     await overlay.node1.addRoute('192.168.64.2', 'dev eth0 mtu 1400');
@@ -150,7 +150,7 @@ describe('a router on the way that carries less', () => {
   let overlay: Overlay;
   let node1: StaticNode;
   before(async () => {
-    overlay = await Overlay.build('fl-ur');
+    overlay = await Overlay.build('ur');
     await overlay.node2.connect('far', overlay.wire, 'far', { mtuBytes: 1300 });
     await overlay.wire.setSysctl('net.ipv4.ip_forward', 1);
     await overlay.wire.addAddress('br0', '192.168.64.254/24');
@@ -186,7 +186,7 @@ describe('a router on the way that carries less', () => {
 describe('forged datagrams', () => {
   let overlay: Overlay;
   before(async () => {
-    overlay = await Overlay.build('fl-uf');
+    overlay = await Overlay.build('uf');
   });
   after(() => overlay.remove());
 
@@ -284,7 +284,7 @@ describe('forged datagrams', () => {
 describe('starting and stopping', () => {
   let overlay: Overlay;
   before(async () => {
-    overlay = await Overlay.build('fl-us');
+    overlay = await Overlay.build('us');
   });
   after(() => overlay.remove());
 

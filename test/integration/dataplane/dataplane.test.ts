@@ -18,7 +18,7 @@ function sum(counts: Readonly<Record<string, number>>): number {
 
 for (const workers of [1, 2]) {
   test(`packets of every size pass both ways, with ${workers} worker(s) each way`, { skip }, () =>
-    withOverlay(`fl-dp${workers}`, { workers }, async ({ a, b, nodeA, nodeB }) => {
+    withOverlay(`dp${workers}`, { workers }, async ({ a, b, nodeA, nodeB }) => {
       assert.ok(await pings(a, B_OVERLAY));
       assert.ok(await pings(b, A_OVERLAY));
       const before = await nodeA.status();
@@ -38,7 +38,7 @@ for (const workers of [1, 2]) {
 }
 
 test('TCP streams cross in both directions, undamaged', { skip }, () =>
-  withOverlay('fl-dptcp', { workers: 2 }, async ({ a, b }) => {
+  withOverlay('dptcp', { workers: 2 }, async ({ a, b }) => {
     const server = b.spawn('iperf3', ['--server', '--one-off', '--forceflush']);
     await once(server.stdout ?? server, 'data');
     const { stdout } = await a.exec('iperf3', [
@@ -50,7 +50,7 @@ test('TCP streams cross in both directions, undamaged', { skip }, () =>
 );
 
 test('what may not pass is dropped for its reason, and who is to be told is handed over', { skip }, () =>
-  withOverlay('fl-dpdrop', {}, async ({ a, b, nodeA, nodeB }) => {
+  withOverlay('dpdrop', {}, async ({ a, b, nodeA, nodeB }) => {
     await pings(a, '10.5.77.1', '-c', '2', '-W', '1');
     await pings(a, B_OVERLAY, '-t', '1', '-c', '1', '-W', '1');
     const told = await nodeA.until(({ slowPath }) => slowPath.length >= 3);
@@ -88,7 +88,7 @@ test('what may not pass is dropped for its reason, and who is to be told is hand
 );
 
 test('a path narrower than the interface: the packet is handed over as it came, with the MTU that fits', { skip }, () =>
-  withOverlay('fl-dpmtu', {}, async ({ a, nodeA }) => {
+  withOverlay('dpmtu', {}, async ({ a, nodeA }) => {
     await a.ip(`route replace ${B_UNDERLAY} dev eth0 mtu lock 1400`);
     await pings(a, B_OVERLAY, '-M', 'dont', '-s', '1444', '-c', '1', '-W', '1');
     await pings(a, B_OVERLAY, '-M', 'do', '-s', '1444', '-c', '1', '-W', '1');
@@ -103,7 +103,7 @@ test('a path narrower than the interface: the packet is handed over as it came, 
 );
 
 test('packets flow again after the device, the external interface or its address was away', { skip }, () =>
-  withOverlay('fl-dpdown', {}, async ({ a, b, nodeA, nodeB }) => {
+  withOverlay('dpdown', {}, async ({ a, b, nodeA, nodeB }) => {
     await b.ip('link set flannel0 down');
     assert.ok(!(await pings(a, B_OVERLAY, '-c', '2', '-W', '1')));
     await nodeB.until(({ decap }) => (decap.dropped['write-failed'] ?? 0) >= 1);
@@ -130,7 +130,7 @@ test('packets flow again after the device, the external interface or its address
 );
 
 test('packets flow again after the peer was away, whose host answered port-unreachable', { skip }, () =>
-  withOverlay('fl-dpref', {}, async ({ a, b, nodeB }) => {
+  withOverlay('dpref', {}, async ({ a, b, nodeB }) => {
     assert.equal(await nodeB.end('stop'), 0);
     assert.ok(!(await pings(a, B_OVERLAY, '-c', '3', '-W', '1')));
     await BareNode.start(b, configOf('b'));
@@ -139,7 +139,7 @@ test('packets flow again after the peer was away, whose host answered port-unrea
 );
 
 test('parked workers hold packets back and deliver them when they are let go', { skip }, () =>
-  withOverlay('fl-dppark', {}, async ({ a, nodeA, nodeB }) => {
+  withOverlay('dppark', {}, async ({ a, nodeA, nodeB }) => {
     assert.ok(await pings(a, B_OVERLAY));
     const before = await nodeB.status();
     assert.deepEqual(await nodeB.ask('park'), { parked: true });
@@ -162,7 +162,7 @@ test('parked workers hold packets back and deliver them when they are let go', {
 );
 
 test('workers that sleep in the kernel hold neither a stop nor an exit of the process up', { skip }, () =>
-  withOverlay('fl-dpstop', {}, async ({ a, b, nodeA, nodeB }) => {
+  withOverlay('dpstop', {}, async ({ a, b, nodeA, nodeB }) => {
     await nodeA.ask('park');
     assert.equal(await nodeA.end('stop'), 0, 'parked, then stopped');
     assert.equal(await nodeB.end('exit'), 7, 'process.exit while the workers sleep');
@@ -174,7 +174,7 @@ test('workers that sleep in the kernel hold neither a stop nor an exit of the pr
 );
 
 test('a persistent device keeps its address and routes for the next start, and can change its shape', { skip }, () =>
-  withOverlay('fl-dppers', { persistent: true }, async ({ a, b, nodeB }) => {
+  withOverlay('dppers', { persistent: true }, async ({ a, b, nodeB }) => {
     const route = '10.5.0.0/16 dev flannel0 scope link';
     assert.equal(await nodeB.end('stop'), 0);
     assert.match(await b.ip('route show 10.5.0.0/16'), new RegExp(`^${route}`));
@@ -189,7 +189,7 @@ test('a persistent device keeps its address and routes for the next start, and c
 );
 
 test('a deleted device is a failure that is reported, not a loop', { skip }, () =>
-  withOverlay('fl-dpdel', {}, async ({ a, nodeA }) => {
+  withOverlay('dpdel', {}, async ({ a, nodeA }) => {
     await a.ip('link delete flannel0');
     assert.deepEqual(await nodeA.answer(), { failed: 'packet worker encap-0 failed: the overlay device was deleted' });
     const { workers } = await nodeA.status();

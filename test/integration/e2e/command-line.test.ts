@@ -1,11 +1,13 @@
 /** Flags as flannel takes them, and the choice of the interface by them. */
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { runCommand, type CommandResult } from '../../../src/host/command.js';
 import { Cluster } from '../../harness/cluster.js';
 import { FLANNELCTL, FLANNELD, ROOT } from '../../harness/daemon.js';
+import { namePrefix } from '../../harness/leftovers.js';
 
 function flanneld(args: readonly string[], environment: Record<string, string> = {}): Promise<CommandResult> {
   return runCommand(FLANNELD, args, { allowFailure: true, environment });
@@ -81,7 +83,7 @@ describe('the command line', () => {
   });
 
   test('both programs run from any folder and through a symbolic link', async () => {
-    const folder = `/tmp/fle2e-${process.pid}-links`;
+    const folder = join(tmpdir(), namePrefix('links'));
     mkdirSync(folder, { recursive: true });
     try {
       for (const program of [FLANNELD, FLANNELCTL]) {

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import type { Namespace } from '../../../src/lab/namespace.js';
 import type { StatusAnswer } from '../../../src/observe/control-protocol.js';
 import { ControlClient } from '../../../src/flannelctl/control-client.js';
+import { namePrefix } from '../../harness/leftovers.js';
 
 const BINARY = fileURLToPath(new URL('../../../../bin/flanneld', import.meta.url));
 const PATIENCE_MS = 30_000;
@@ -107,7 +108,7 @@ export class Daemon {
 
 /** A place for one node's files, and the flags that keep a daemon to it. */
 export class NodeFiles {
-  readonly folder = mkdtempSync(join(tmpdir(), 'flannelette-life-'));
+  readonly folder = mkdtempSync(join(tmpdir(), `${namePrefix('life')}-`));
   readonly subnetFile = join(this.folder, 'run', 'subnet.env');
   readonly controlSocket = join(this.folder, 'run', 'flanneld.sock');
 

@@ -1,7 +1,7 @@
 /**
  * The life of `flanneld` as an operator sees it, beside a real etcd:
  *
- *   namespace flal-node:  flanneld ── 127.0.0.1:PORT ── etcd
+ *   namespace \"life\":  flanneld ── 127.0.0.1:PORT ── etcd
  *                         eth0 192.0.2.1/24 (veth), default route, ip_forward
  */
 import assert from 'node:assert/strict';
@@ -13,6 +13,7 @@ import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
 import { EtcdServer } from '../../../src/lab/etcd-server.js';
 import { Namespace } from '../../../src/lab/namespace.js';
 import { Daemon, NodeFiles } from './daemon.js';
+import { namePrefix } from '../../harness/leftovers.js';
 
 const PREFIX = '/coreos.com/network';
 const GOOD = '{"Network": "10.5.0.0/16"}';
@@ -23,7 +24,7 @@ let files: NodeFiles;
 const daemons: Daemon[] = [];
 
 before(async () => {
-  node = await Namespace.create('flal-node');
+  node = await Namespace.create(namePrefix('life'));
   await node.ip('link add eth0 type veth peer name gateway0');
   await node.addAddress('eth0', '192.0.2.1/24');
   await node.setUp('eth0');

@@ -8,6 +8,7 @@ import { ensureBlackholeRoute } from '../../../src/host/routes.js';
 import { silentLogger } from '../../../src/log.js';
 import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
 import { parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
+import { namePrefix } from '../../harness/leftovers.js';
 
 function prefix(text: string): Ipv4Prefix {
   const parsed = parsePrefix(text);
@@ -48,7 +49,7 @@ async function state(n: Namespace): Promise<string> {
 }
 
 test('takes away all of one network, nothing of another, and says what', async () => {
-  await withNamespaces('fl-hclean', ['n'], async ({ n }) => {
+  await withNamespaces(namePrefix('hclean'), ['n'], async ({ n }) => {
     const run: RunCommand = (command, args, options) => n.exec(command, args, options);
     await makeNetwork(n, run, 'flannel1', '/other', '10.6.0.0/16', '10.6.1.0/24');
     const before = await state(n);
@@ -76,7 +77,7 @@ test('takes away all of one network, nothing of another, and says what', async (
 });
 
 test('finds rules by a known Network when the device is gone already', async () => {
-  await withNamespaces('fl-hclean2', ['n'], async ({ n }) => {
+  await withNamespaces(namePrefix('hclean2'), ['n'], async ({ n }) => {
     const run: RunCommand = (command, args, options) => n.exec(command, args, options);
     await makeNetwork(n, run, 'flannel0', '/ours', '10.5.0.0/16', '10.5.34.0/24');
     await n.ip('link delete flannel0');
@@ -87,7 +88,7 @@ test('finds rules by a known Network when the device is gone already', async () 
 });
 
 test('a step that fails is reported and the others are done', async () => {
-  await withNamespaces('fl-hclean3', ['n'], async ({ n }) => {
+  await withNamespaces(namePrefix('hclean3'), ['n'], async ({ n }) => {
     const run: RunCommand = (command, args, options) =>
       args.includes('delete') ? n.exec('false', []) : n.exec(command, args, options);
     await makeNetwork(

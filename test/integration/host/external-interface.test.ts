@@ -3,6 +3,7 @@ import { after, before, test } from 'node:test';
 import { chooseExternalInterface, type InterfaceChoice } from '../../../src/host/external-interface.js';
 import { Namespace } from '../../../src/lab/namespace.js';
 import { formatIpv4, parseIpv4 } from '../../../src/packet/address.js';
+import { namePrefix } from '../../harness/leftovers.js';
 
 /*
  *   eth0  192.168.1.2, 192.168.1.3   default route
@@ -13,7 +14,7 @@ import { formatIpv4, parseIpv4 } from '../../../src/packet/address.js';
 let node: Namespace;
 
 before(async () => {
-  node = await Namespace.create('fl-hext');
+  node = await Namespace.create(namePrefix('hext'));
   for (const device of ['eth0', 'eth1', 'eth2', 'eth3']) await node.addBridge(device);
   await node.addAddress('eth0', '192.168.1.2/24');
   await node.addAddress('eth0', '192.168.1.3/24');
@@ -95,7 +96,7 @@ for (const [choice, message] of REFUSALS) {
 }
 
 test('without a default route, says so and names the flag', async () => {
-  const other = await Namespace.create('fl-hext2');
+  const other = await Namespace.create(namePrefix('hext2'));
   try {
     await assert.rejects(
       chooseExternalInterface({}, (command, args, options) => other.exec(command, args, options)),

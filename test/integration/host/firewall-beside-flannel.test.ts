@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
@@ -11,6 +10,7 @@ import { Firewall, type FirewallSettings } from '../../../src/host/firewall/fire
 import { silentLogger } from '../../../src/log.js';
 import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
 import { parsePrefix, prefixOf, type Ipv4Prefix } from '../../../src/packet/address.js';
+import { namePrefix, temporaryFolder } from '../../harness/leftovers.js';
 
 /** A real flannel to stand beside; the tests are skipped where there is none, and without the module it insists on. */
 function findFlannel(): string | undefined {
@@ -52,9 +52,9 @@ async function besideFlannel(
   name: string,
   body: (n: Namespace, subnet: Ipv4Prefix, stopFlannel: () => Promise<void>) => Promise<void>,
 ): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), 'fl-hflannel-'));
+  const folder = await temporaryFolder(name);
   try {
-    await withNamespaces(name, ['n'], async ({ n }) => {
+    await withNamespaces(namePrefix(name), ['n'], async ({ n }) => {
       await n.addBridge('eth0');
       await n.addAddress('eth0', '192.0.2.1/24');
       await n.addRoute('default', 'via 192.0.2.254');
@@ -90,7 +90,7 @@ const OURS: FirewallSettings = {
 };
 
 test('a flannel beside keeps its rules, and we keep ours', { skip }, async () => {
-  await besideFlannel('fl-hpeer1', async (n) => {
+  await besideFlannel('hpeer1', async (n) => {
     const run: RunCommand = (command, args, options) => n.exec(command, args, options);
     const flannels = await savedRules(n);
     const firewall = await Firewall.open(OURS, silentLogger, run);
@@ -105,7 +105,7 @@ test('a flannel beside keeps its rules, and we keep ours', { skip }, async () =>
 });
 
 test('in place of a flannel that was killed, its rules serve as they are', { skip }, async () => {
-  await besideFlannel('fl-hpeer2', async (n, subnet, stopFlannel) => {
+  await besideFlannel('hpeer2', async (n, subnet, stopFlannel) => {
     await stopFlannel();
     const run: RunCommand = (command, args, options) => n.exec(command, args, options);
     const before = await savedRules(n);

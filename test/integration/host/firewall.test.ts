@@ -5,6 +5,7 @@ import { Firewall, type FirewallSettings } from '../../../src/host/firewall/fire
 import { silentLogger } from '../../../src/log.js';
 import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
 import { parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
+import { namePrefix } from '../../harness/leftovers.js';
 
 function prefix(text: string): Ipv4Prefix {
   const parsed = parsePrefix(text);
@@ -119,7 +120,7 @@ for (const variant of VARIANTS) {
       return stdout.replace(/^#.*\n/gm, '').replace(/\[\d+:\d+\]/g, '[0:0]');
     };
     const countOf = (text: string, part: string) => text.split(part).length - 1;
-    const name = (test: string) => `fl-hfw-${variant.name.slice(-4)}${test}`;
+    const name = (test: string) => namePrefix(`hfw-${variant.name.slice(-4)}${test}`);
 
     test('a second look is one read and no write', async () => {
       await withNamespaces(name('1'), ['n'], async ({ n }) => {
@@ -230,7 +231,7 @@ describe('choice of the tool', () => {
     };
 
   test('where only one tool exists it is used, whatever the configuration prefers', async () => {
-    await withNamespaces('fl-hfw6', ['n'], async ({ n }) => {
+    await withNamespaces(namePrefix('hfw6'), ['n'], async ({ n }) => {
       const onlyNft = await Firewall.open(SETTINGS, silentLogger, without(n, 'iptables'));
       assert.equal(onlyNft.tool, 'nftables');
       const onlyIptables = await Firewall.open({ ...SETTINGS, nftables: true }, silentLogger, without(n, 'nft'));
@@ -239,7 +240,7 @@ describe('choice of the tool', () => {
   });
 
   test('without any, masquerading is refused in one line, and the rules for forwarding are not needed', async () => {
-    await withNamespaces('fl-hfw7', ['n'], async ({ n }) => {
+    await withNamespaces(namePrefix('hfw7'), ['n'], async ({ n }) => {
       const run = without(n, 'nft', 'iptables');
       await assert.rejects(Firewall.open(SETTINGS, silentLogger, run), {
         code: 'HOST',
@@ -252,7 +253,7 @@ describe('choice of the tool', () => {
   });
 
   test('a switch of EnableNFTables moves the rules from one tool to the other', async () => {
-    await withNamespaces('fl-hfw8', ['n'], async ({ n }) => {
+    await withNamespaces(namePrefix('hfw8'), ['n'], async ({ n }) => {
       const { run } = runner(n);
       await (await Firewall.open(SETTINGS, silentLogger, run)).ensure();
       assert.match((await n.exec('iptables-save', [])).stdout, /FLANNEL-FWD/);

@@ -13,6 +13,7 @@ import {
 } from '../../../src/host/routes.js';
 import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
 import { formatPrefix, parseIpv4, parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
+import { namePrefix } from '../../harness/leftovers.js';
 
 /** Programs run inside the namespace. */
 function runIn(namespace: Namespace): RunCommand {
@@ -34,7 +35,7 @@ function address(text: string): number {
 const NETWORK = prefix('10.5.0.0/16');
 
 test('a device gets alias, MTU, one /32 address, the route, and no IPv6 address', async () => {
-  await withNamespaces('fl-hlink1', ['n'], async ({ n }) => {
+  await withNamespaces(namePrefix('hlink1'), ['n'], async ({ n }) => {
     const run = runIn(n);
     await n.ip('tuntap add dev flannel0 mode tun');
     const settings = {
@@ -76,7 +77,7 @@ test('a device gets alias, MTU, one /32 address, the route, and no IPv6 address'
 });
 
 test('devices of two networks are told apart', async () => {
-  await withNamespaces('fl-hlink2', ['n'], async ({ n }) => {
+  await withNamespaces(namePrefix('hlink2'), ['n'], async ({ n }) => {
     const run = runIn(n);
     await n.addBridge('flannel0');
     await n.addBridge('flannel1');
@@ -94,7 +95,7 @@ test('devices of two networks are told apart', async () => {
 });
 
 test('the stale route of a dead daemon is replaced', async () => {
-  await withNamespaces('fl-hlink3', ['n'], async ({ n }) => {
+  await withNamespaces(namePrefix('hlink3'), ['n'], async ({ n }) => {
     const run = runIn(n);
     for (const name of ['flannel0', 'flannel1']) {
       await n.ip(`tuntap add dev ${name} mode tun`);
@@ -114,7 +115,7 @@ test('the stale route of a dead daemon is replaced', async () => {
 });
 
 test('the blackhole route follows the subnet, leaves other blackholes alone, and never shadows a bridge', async () => {
-  await withNamespaces('fl-hlink4', ['n'], async ({ n }) => {
+  await withNamespaces(namePrefix('hlink4'), ['n'], async ({ n }) => {
     const run = runIn(n);
     await n.addRoute('blackhole 10.5.99.0/24', '');
     await n.addRoute('blackhole 10.6.1.0/24', `metric ${BLACKHOLE_METRIC}`);
@@ -140,7 +141,7 @@ test('the blackhole route follows the subnet, leaves other blackholes alone, and
 });
 
 test('interfaces come in the order of their index, with all their IPv4 addresses', async () => {
-  await withNamespaces('fl-hlink5', ['n'], async ({ n }) => {
+  await withNamespaces(namePrefix('hlink5'), ['n'], async ({ n }) => {
     await n.addBridge('zeta');
     await n.addBridge('alpha');
     await n.addAddress('zeta', '192.0.2.9/24');

@@ -5,6 +5,7 @@ import { Firewall, type FirewallSettings } from '../../../src/host/firewall/fire
 import { silentLogger } from '../../../src/log.js';
 import { Namespace, removeNamespaces } from '../../../src/lab/namespace.js';
 import { parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
+import { namePrefix } from '../../harness/leftovers.js';
 
 /*
  *   pod 10.5.34.7 ── cni0 10.5.34.1 [node] eth0 192.0.2.1 ── eth0 192.0.2.2 [world]
@@ -29,7 +30,7 @@ const ASK = `
   socket.send('who am I', 7, process.argv[1]);`;
 
 before(async () => {
-  for (const name of names) spaces[name] = await Namespace.create(`fl-hmasq-${name}`);
+  for (const name of names) spaces[name] = await Namespace.create(namePrefix(`hmasq-${name}`));
   const { pod, node, world, peer } = spaces;
   await node.connect('veth0', pod, 'eth0');
   await node.addBridge('cni0', ['veth0']);

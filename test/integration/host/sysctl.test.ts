@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
+import { namePrefix } from '../../harness/leftovers.js';
 
 const MODULE = new URL('../../../src/host/sysctl.js', import.meta.url).href;
 
@@ -13,7 +14,7 @@ async function evaluate(n: Namespace, expression: string): Promise<unknown> {
 }
 
 test('reads and writes settings, and warns exactly when this machine does not forward', async () => {
-  await withNamespaces('fl-hsysctl', ['n'], async ({ n }) => {
+  await withNamespaces(namePrefix('hsysctl'), ['n'], async ({ n }) => {
     await n.addBridge('eth0.5');
     await n.setSysctl('net.ipv4.ip_forward', 0);
     assert.equal(await evaluate(n, `sysctl.readSysctl('net.ipv4.ip_forward')`), '0');

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { realpathSync } from 'node:fs';
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { OWN_FLANNELD } from '../../../src/lab/daemon.js';
 import { findProgram } from '../../../src/lab/requirements.js';
 import { labCommand, labName, outcomeOf, remainsOf, startLabCommand, sweepLabs } from '../../support/labs.js';
 import { until } from '../../harness/until.js';
+import { temporaryFolder } from '../../harness/leftovers.js';
 
 before(sweepLabs);
 after(sweepLabs);
@@ -48,7 +48,7 @@ test('the demo works with a flannel as the second node', { skip: noPeer }, async
 
 test('a leg that is broken fails the demo, which says which one and leaves nothing', async (t) => {
   const name = labName('broken');
-  const folder = await mkdtemp(join(tmpdir(), 'flannelette-broken-'));
+  const folder = await temporaryFolder('broken');
   t.after(() => rm(folder, { recursive: true, force: true }));
   // The datagrams of the overlay reach node2's eth0, and no further.
   const script = join(folder, 'flanneld');

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { EtcdServer } from '../../../src/lab/etcd-server.js';
+import { temporaryFolder } from '../../harness/leftovers.js';
 
 test('a server keeps its data and port through a clean stop, a crash and a freeze', async () => {
   const server = await EtcdServer.start();
@@ -39,7 +42,7 @@ test('an environment full of ETCD_ variables does not reach the server', async (
 });
 
 test('sockets that a killed server left in its folder do not stop the next', async () => {
-  const directory = await mkdtemp(join(tmpdir(), 'flannel-etcd-left-'));
+  const directory = await temporaryFolder('left');
   try {
     const first = await EtcdServer.start({ directory });
     await first.put('/a', 'one');
@@ -51,6 +54,21 @@ test('sockets that a killed server left in its folder do not stop the next', asy
     assert.equal(existsSync(directory), true);
   } finally {
     await rm(directory, { recursive: true, force: true });
+  }
+});
+
+test('what a server in a killed process left is removed by the next, and what belongs to a living one stays', async () => {
+  const gone = spawn('true');
+  await once(gone, 'exit');
+  const [abandoned, used] = [gone.pid, process.ppid].map((pid) => join(tmpdir(), `flannel-etcd-${pid}-test`));
+  for (const folder of [abandoned, used]) await mkdir(join(folder, 'member'), { recursive: true });
+  try {
+    const server = await EtcdServer.start();
+    await server.dispose();
+    assert.equal(existsSync(server.directory), false);
+    assert.deepEqual([abandoned, used].map(existsSync), [false, true]);
+  } finally {
+    await rm(used, { recursive: true });
   }
 });
 

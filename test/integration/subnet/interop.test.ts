@@ -6,14 +6,14 @@
  *     flanneld ── 127.0.0.1 ┘   (namespace with eth0 192.168.64.3/24)
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { tmpdir } from 'node:os';
 import { after, before, test } from 'node:test';
 import { EtcdServer } from '../../../src/lab/etcd-server.js';
 import { Namespace } from '../../../src/lab/namespace.js';
 import { formatSubnetEnv, parseSubnetEnv } from '../../../src/subnet/subnet-env.js';
 import { config, Diary, manager, PREFIX, request, subnetText, SUBNETS, Table, until, value } from './store.js';
+import { namePrefix, temporaryFolder } from '../../harness/leftovers.js';
 
 const flanneld =
   process.env['FLANNELD_PEER'] ??
@@ -30,8 +30,8 @@ const abort = new AbortController();
 
 before(async () => {
   if (flanneld === undefined) return;
-  folder = mkdtempSync(join(tmpdir(), 'flannel-interop-'));
-  namespace = await Namespace.create('flsn-interop');
+  folder = await temporaryFolder('interop');
+  namespace = await Namespace.create(namePrefix('interop'));
   await namespace.addBridge('eth0');
   await namespace.addAddress('eth0', '192.168.64.3/24');
   await namespace.addRoute('default', 'via 192.168.64.1');

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,6 +10,7 @@ import type { EtcdSubnetManagerOptions } from '../../../src/subnet/etcd/etcd-sub
 import { makeCertificate } from './certificates.js';
 import type { Certificate } from './certificates.js';
 import { config, Diary, manager, PREFIX, request, SUBNETS, subnetText, Table, until, value } from './store.js';
+import { temporaryFolder } from '../../harness/leftovers.js';
 
 const PASSWORD = 'correct horse';
 let folder: string;
@@ -19,8 +19,8 @@ let stranger: Certificate;
 let server: Certificate;
 let client: Certificate;
 
-before(() => {
-  folder = mkdtempSync(join(tmpdir(), 'flannel-tls-'));
+before(async () => {
+  folder = await temporaryFolder('tls');
   ca = makeCertificate(folder, 'authority');
   stranger = makeCertificate(folder, 'stranger');
   server = makeCertificate(folder, 'server', ca, '127.0.0.1');
