@@ -70,11 +70,6 @@ export async function configureLink(settings: LinkSettings, run: RunCommand = ru
   }
 }
 
-/** Sets the MTU of a device. @throws FlannelError `HOST` */
-export async function setLinkMtu(name: string, mtuBytes: number, run: RunCommand = runCommand): Promise<void> {
-  await run('ip', ['link', 'set', 'dev', name, 'mtu', String(mtuBytes)]);
-}
-
 /** Deletes a device, and with it its addresses and routes. @throws FlannelError `HOST` */
 export async function deleteLink(name: string, run: RunCommand = runCommand): Promise<void> {
   await run('ip', ['link', 'delete', 'dev', name]);

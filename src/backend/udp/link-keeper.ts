@@ -3,16 +3,16 @@ import { errorMessage } from '../../errors.js';
 import { configureLink, type LinkSettings } from '../../host/link.js';
 import { listRoutes } from '../../host/routes.js';
 import type { Logger } from '../../log.js';
-import { formatPrefix, prefixesEqual } from '../../packet/address.js';
+import { formatIpv4, formatPrefix, prefixesEqual } from '../../packet/address.js';
 import { assertRouteIsFree } from './overlay-device.js';
 
 /** Of linux/if.h. */
 const IFF_UP = 1;
 
 /**
- * Puts back what others take from the overlay device while the daemon runs: its address and the route to the Network.
- * The kernel takes routes away from a device that goes down, and network managers those that they do not know. A device
- * that is down is somebody's decision and stays down.
+ * Puts back what others take from the overlay device while the daemon runs: that it is up, its MTU, its address and the
+ * route to the Network. The kernel takes routes away from a device that goes down, and network managers those that they
+ * do not know. Who wants the overlay to rest stops the daemon.
  */
 export class LinkKeeper {
   private said: string | undefined;
@@ -32,24 +32,38 @@ export class LinkKeeper {
   }
 
   private async restore(localAddresses: readonly number[]): Promise<void> {
-    const { name, network, address } = this.settings;
-    const flags = await readFile(`/sys/class/net/${name}/flags`, 'latin1').catch(() => undefined);
+    const { name, network, address, mtuBytes } = this.settings;
+    const [flags, mtu] = await Promise.all([this.attribute('flags'), this.attribute('mtu')]);
     // A device that was deleted is the workers' business, who notice it first.
-    if (flags === undefined) return;
-    if ((Number(flags) & IFF_UP) === 0) {
-      this.sayOnce(`${name} is down, so pods reach no other node: run \`ip link set ${name} up\``);
-      return;
-    }
+    if (flags === undefined || mtu === undefined) return;
+    const down = (flags & IFF_UP) === 0;
+    const addressed = localAddresses.includes(address);
     const routes = await listRoutes();
     const routed = routes.some((route) => route.device === name && prefixesEqual(route.destination, network));
-    if (!routed) assertRouteIsFree(routes, network, name);
-    if (!routed || !localAddresses.includes(address)) {
-      await configureLink(this.settings);
-      this.logger.warn(`${name} had lost its address or the route to ${formatPrefix(network)}: put back`);
+    const changes = [
+      ...(down ? ['it was set down'] : []),
+      ...(mtu === mtuBytes ? [] : [`its MTU was ${mtu}`]),
+      // A device that is down has no local addresses and no routes; one without addresses has no routes either.
+      ...(down || addressed ? [] : [`it had lost its address ${formatIpv4(address)}`]),
+      ...(down || !addressed || routed ? [] : [`it had lost the route to ${formatPrefix(network)}`]),
+    ];
+    if (changes.length === 0) {
+      this.said = undefined;
+      return;
     }
-    this.said = undefined;
+    if (!routed) assertRouteIsFree(routes, network, name);
+    await configureLink(this.settings);
+    this.sayOnce(`somebody changed ${name}: ${changes.join(', ')}; put back`);
   }
 
+  /** A number that sysfs shows of the device; `undefined` when there is no such device. */
+  private async attribute(attribute: 'flags' | 'mtu'): Promise<number | undefined> {
+    const path = `/sys/class/net/${this.settings.name}/${attribute}`;
+    const text = await readFile(path, 'latin1').catch(() => undefined);
+    return text === undefined ? undefined : Number(text);
+  }
+
+  /** Says it, unless it was the last thing said: a program that undoes this every time would fill the log. */
   private sayOnce(message: string): void {
     if (this.said === message) return;
     this.said = message;

@@ -91,22 +91,33 @@ describe('a daemon in trouble', () => {
     await assertUnharmed();
   });
 
-  test('flannel0 set down and up again gets back the route that the kernel took away with it', async () => {
-    await node1.namespace.ip('link set flannel0 down');
-    await ping(pod2.namespace, pod1.address, { count: 3, waitSeconds: 0.3 });
-    await node1.namespace.ip('link set flannel0 up');
-    await untilConnected();
-    await assertUnharmed();
-  });
-
-  test('flannel0 gets back the address that somebody took away', async () => {
-    await node1.namespace.ip('address flush dev flannel0');
-    await until('the address is back', async () =>
-      (await node1.namespace.ip('address show dev flannel0')).includes('inet '),
-    );
-    await untilConnected();
-    await assertUnharmed();
-  });
+  for (const [what, damage, complaint] of [
+    ['its route to the Network', 'route delete 10.5.0.0/16 dev flannel0', 'it had lost the route to 10\\.5\\.0\\.0/16'],
+    ['its address', 'address flush dev flannel0', 'it had lost its address 10\\.5\\.[0-9]+\\.0'],
+    ['its MTU', 'link set flannel0 mtu 1300', 'its MTU was 1300'],
+    // Together with the route, which the kernel takes away.
+    ['its being up', 'link set flannel0 down', 'it was set down'],
+  ]) {
+    test(`flannel0 gets back ${what}, and one line says so`, async () => {
+      const shown = async () =>
+        (await node1.namespace.ip('-o address show dev flannel0')) +
+        (await node1.namespace.ip('-o link show dev flannel0')) +
+        (await node1.namespace.ip('route show 10.5.0.0/16'));
+      const before = await shown();
+      const saidBefore = node1.running.output.length;
+      await node1.namespace.ip(damage);
+      assert.notEqual(await shown(), before);
+      await until('flannel0 is as it was', async () => (await shown()) === before, {
+        evidence: () => node1.running.evidence,
+      });
+      const line = new RegExp(`somebody changed flannel0: ${complaint}; put back`);
+      const said = () => node1.running.output.slice(saidBefore);
+      await until('it is said', () => line.test(said()), { evidence: () => node1.running.evidence });
+      await untilConnected();
+      assert.equal(said().match(/flannel0/g)?.length, 1, said());
+      await assertUnharmed();
+    });
+  }
 
   test('flannel0 is made again when somebody deletes it', async () => {
     await node1.namespace.ip('link delete flannel0');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { runCommand, type RunCommand } from '../../../src/host/command.js';
-import { configureLink, deleteLink, findLinks, linkAlias, setLinkMtu } from '../../../src/host/link.js';
+import { configureLink, deleteLink, findLinks, linkAlias } from '../../../src/host/link.js';
 import { listInterfaces } from '../../../src/host/interfaces.js';
 import {
   BLACKHOLE_METRIC,
@@ -69,8 +69,7 @@ test('a device gets alias, MTU, one /32 address, the route, and no IPv6 address'
     assert.equal(await findRoute(NETWORK, run), undefined, 'the route of an earlier Network is gone');
     assert.equal((await findRoute(prefix('10.6.0.0/16'), run))?.device, 'flannel0');
 
-    await setLinkMtu('flannel0', 1300, run);
-    assert.equal((await findLinks('/a #b "c" \'d\'', run))[0].mtuBytes, 1300);
+    assert.equal((await findLinks('/a #b "c" \'d\'', run))[0].mtuBytes, 1472);
     await deleteLink('flannel0', run);
     assert.deepEqual(await findLinks('/a #b "c" \'d\'', run), []);
   });
