@@ -4,6 +4,7 @@ import type { Logger } from '../log.js';
 import type { Ipv4Prefix } from '../packet/address.js';
 import type { Lease } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config.js';
+import type { ExplainPacket } from './explain.js';
 import type { BackendStatus } from './status.js';
 
 /** How packets travel between nodes; one implementation per `Backend.Type` of the network configuration. */
@@ -56,6 +57,8 @@ export interface RunningBackend {
   changeLeases(changed: readonly Lease[], removed: readonly Ipv4Prefix[]): void;
   /** Counters and facts as of now; cheap enough for every scrape. */
   status(): BackendStatus;
+  /** What would become of a packet, decided as the workers decide, and changing nothing. */
+  readonly explain: ExplainPacket;
   /**
    * Rejects when the dataplane cannot go on (a worker failed for good); pending otherwise. The caller stops this backend
    * then, and may start another.

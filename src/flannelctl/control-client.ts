@@ -3,6 +3,7 @@ import { FlannelError, errorMessage } from '../errors.js';
 import {
   CONTROL_PROTOCOL_VERSION,
   type ErrorAnswer,
+  type ExplainAnswer,
   type LeaseAnswer,
   type StatusAnswer,
   type VersionAnswer,
@@ -53,8 +54,15 @@ export class ControlClient {
     return answer as LeaseAnswer[];
   }
 
-  #get(what: string): Promise<unknown> {
-    const path = `/v${CONTROL_PROTOCOL_VERSION}/${what}`;
+  /** What the daemon's dataplane would do with a packet; the names of `query` are those of the control protocol. */
+  async explain(query: Readonly<Record<string, string>>): Promise<ExplainAnswer> {
+    const answer = await this.#get('explain', query);
+    if (!isObject(answer) || !isObject(answer.here)) throw this.#strange('explanation');
+    return answer as unknown as ExplainAnswer;
+  }
+
+  #get(what: string, query: Readonly<Record<string, string>> = {}): Promise<unknown> {
+    const path = `/v${CONTROL_PROTOCOL_VERSION}/${what}?${new URLSearchParams(query).toString()}`.replace(/\?$/, '');
     return new Promise((resolve, reject) => {
       const outgoing = request(
         { socketPath: this.socketPath, path, method: 'GET', headers: { accept: 'application/json' } },

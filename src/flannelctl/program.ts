@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { UsageError, errorMessage } from '../errors.js';
 import { VERSION } from '../version.js';
 import { addDockerOptsCommand } from './commands/docker-opts.js';
+import { addExplainCommand } from './commands/explain.js';
 import { addLabCommand } from './commands/lab.js';
 import { addLeasesCommand } from './commands/leases.js';
 import { addNetworkCommand } from './commands/network.js';
@@ -37,6 +38,8 @@ export function buildProgram(context: CommandContext): Command {
   addLeasesCommand(program, context);
   addDockerOptsCommand(program, context);
   addVersionCommand(program, context);
+  program.commandsGroup('Where do packets go:');
+  addExplainCommand(program, context);
   program.commandsGroup('The whole network:');
   addNetworkCommand(program, context);
   program.commandsGroup('To try things:');

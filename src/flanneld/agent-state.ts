@@ -1,11 +1,13 @@
 import type { RunningBackend } from '../backend/backend.js';
 import type { ExternalInterface } from '../host/external-interface.js';
-import type { LeaseAnswer, StatusAnswer } from '../observe/control-protocol.js';
+import type { PacketQuestion } from '../backend/explain.js';
+import { explainAnswer } from '../observe/explain-answer.js';
+import type { ExplainAnswer, LeaseAnswer, StatusAnswer } from '../observe/control-protocol.js';
 import type { ControlSource } from '../observe/control-server.js';
 import type { HealthSource } from '../observe/health-server.js';
 import type { MetricsSource } from '../observe/metrics.js';
 import type { StoreStatistics } from '../observe/store-statistics.js';
-import { formatIpv4, formatPrefix, prefixesEqual } from '../packet/address.js';
+import { formatIpv4, formatPrefix, prefixContains, prefixesEqual } from '../packet/address.js';
 import type { Lease } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config.js';
 import { VERSION } from '../version.js';
@@ -107,13 +109,31 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource {
 
   /** The leases of all nodes by subnet; of this node's own the expiry is known. */
   leaseAnswers(): readonly LeaseAnswer[] {
+    return [...this.#leases.values()]
+      .sort((a, b) => a.subnet.address - b.subnet.address)
+      .map((lease) => this.#leaseAnswer(lease));
+  }
+
+  #leaseAnswer(lease: Lease): LeaseAnswer {
     const own = this.lease;
-    const answers: LeaseAnswer[] = [];
-    for (const lease of [...this.#leases.values()].sort((a, b) => a.subnet.address - b.subnet.address)) {
-      const mine = own !== undefined && prefixesEqual(own.subnet, lease.subnet) && own.publicIp === lease.publicIp;
-      answers.push(mine ? leaseAnswer(own, true) : leaseAnswer(lease, false));
-    }
-    return answers;
+    const mine = own !== undefined && prefixesEqual(own.subnet, lease.subnet) && own.publicIp === lease.publicIp;
+    return mine ? leaseAnswer(own, true) : leaseAnswer(lease, false);
+  }
+
+  explain(question: PacketQuestion): ExplainAnswer | undefined {
+    const { config, lease, runningBackend } = this;
+    if (config === undefined || lease === undefined || runningBackend === undefined) return undefined;
+    const leases = [...this.#leases.values()];
+    return explainAnswer(question, runningBackend.explain(question, leases), {
+      network: config.network,
+      subnet: lease.subnet,
+      sourceCheck: this.#options.sourceCheck,
+      leaseOf: (address) => {
+        const covering = leases.filter(({ subnet }) => prefixContains(subnet, address));
+        const longest = covering.sort((a, b) => b.subnet.length - a.subnet.length).at(0);
+        return longest && this.#leaseAnswer(longest);
+      },
+    });
   }
 
   backend(): ReturnType<RunningBackend['status']> | undefined {

@@ -6,6 +6,21 @@ function sysctlPath(key: string): string {
   return `/proc/sys/${key.replace(/[./]/g, (separator) => (separator === '.' ? '/' : '.'))}`;
 }
 
+/** The name of a device's own IPv4 setting. In it, a slash stands for a dot of the device's name (sysctl(8)). */
+export function deviceSysctl(device: string, setting: string): string {
+  return `net.ipv4.conf.${device.replaceAll('.', '/')}.${setting}`;
+}
+
+/**
+ * How the way back to a source is held against the device that a packet comes in by: 0 not at all, 1 strictly, 2 loosely.
+ * The larger of the device's setting and that of all counts (Documentation/networking/ip-sysctl).
+ * @throws FlannelError `HOST`
+ */
+export async function readReversePathFilter(device: string): Promise<number> {
+  const values = await Promise.all(['all', device].map((name) => readSysctl(deviceSysctl(name, 'rp_filter'))));
+  return Math.max(...values.map((value) => Number(value ?? 0)));
+}
+
 /** Reads a kernel setting; `undefined` when this kernel (or its loaded modules) has none of that name. @throws FlannelError `HOST` */
 export async function readSysctl(key: string): Promise<string | undefined> {
   try {

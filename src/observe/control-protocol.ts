@@ -56,6 +56,46 @@ export interface LeaseAnswer {
   readonly own: boolean;
 }
 
+/**
+ * `GET /v1/explain?source=ADDRESS&destination=ADDRESS[&protocol=NUMBER][&ttl=HOPS][&sender=ADDRESS]`: what the dataplane
+ * would do with a packet. With a sender the packet arrives in a datagram of that underlay address; without one it comes
+ * out of the overlay device. The protocol is ICMP and the TTL 64 unless they are given.
+ */
+export interface ExplainAnswer {
+  readonly direction: 'encap' | 'decap';
+  readonly network: string;
+  /** This node's own. */
+  readonly subnet: string;
+  readonly sourceCheck: 'strict' | 'outer' | 'off';
+  readonly source: AddressAnswer;
+  readonly destination: AddressAnswer;
+  /** For an arriving packet: whether its sender holds a lease or is trusted. */
+  readonly senderIsMember?: boolean;
+  /** What the workers of this node would do. */
+  readonly here: VerdictAnswer;
+  /** What the next hop would do, if it knows the same leases and checks strictly. */
+  readonly there?: VerdictAnswer;
+}
+
+/** What the forwarding table says of an address. */
+export interface AddressAnswer {
+  readonly address: string;
+  readonly entry: 'leased' | 'own-subnet' | 'no-lease' | 'outside-network';
+  /** Where packets to it go, `ADDRESS:PORT`; only where it is leased. */
+  readonly nextHop?: string;
+  /** The lease that it lies in. */
+  readonly lease?: LeaseAnswer;
+}
+
+/** A packet's end, by the stable names. */
+export interface VerdictAnswer {
+  readonly verdict: 'forwarded' | 'delivered' | 'dropped';
+  /** Why it is dropped: a name of `DropReason`. */
+  readonly reason?: string;
+  /** Whom it is forwarded to, `ADDRESS:PORT`. */
+  readonly nextHop?: string;
+}
+
 /** Any answer with a status of 400 or more. */
 export interface ErrorAnswer {
   readonly error: string;

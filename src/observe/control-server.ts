@@ -6,10 +6,13 @@ import { FlannelError, errorMessage } from '../errors.js';
 import {
   CONTROL_PROTOCOL_VERSION,
   type ErrorAnswer,
+  type ExplainAnswer,
   type LeaseAnswer,
   type StatusAnswer,
   type VersionAnswer,
 } from './control-protocol.js';
+import type { PacketQuestion } from '../backend/explain.js';
+import { readPacketQuestion } from './explain-question.js';
 import { closeServer, createQuestionServer, type Answer } from './http-server.js';
 
 /** What the control socket tells; asked anew for every request. */
@@ -17,6 +20,8 @@ export interface ControlSource {
   readonly version: string;
   status(): StatusAnswer;
   leaseAnswers(): readonly LeaseAnswer[];
+  /** `undefined` while no dataplane runs. */
+  explain(question: PacketQuestion): ExplainAnswer | undefined;
 }
 
 /** How long a daemon may take to say who it is, before it counts as alive but stuck. */
@@ -43,7 +48,7 @@ export class ControlServer {
    * @throws FlannelError `CONTROL` when a living daemon has it (naming its pid), or the path cannot be used
    */
   static async listen(path: string, source: ControlSource): Promise<ControlServer> {
-    const server = createQuestionServer((requested) => answer(requested, source), writeError);
+    const server = createQuestionServer((requested, query) => answer(requested, query, source), writeError);
     // Bound under a name of its own and linked into place while listening: whoever finds the path finds it answering,
     // and of two daemons that start at once exactly one gets it.
     const own = join(dirname(path), `.flanneld-${process.pid}.sock`);
@@ -190,7 +195,7 @@ function inodeOf(path: string): number | undefined {
   return lstatSync(path, { throwIfNoEntry: false })?.ino;
 }
 
-function answer(path: string, source: ControlSource): Answer | undefined {
+function answer(path: string, query: URLSearchParams, source: ControlSource): Answer | undefined {
   const base = `/v${CONTROL_PROTOCOL_VERSION}/`;
   switch (path) {
     case `${base}version`: {
@@ -201,9 +206,18 @@ function answer(path: string, source: ControlSource): Answer | undefined {
       return json(200, source.status());
     case `${base}leases`:
       return json(200, source.leaseAnswers());
+    case `${base}explain`:
+      return explain(query, source);
     default:
       return undefined;
   }
+}
+
+function explain(query: URLSearchParams, source: ControlSource): Answer {
+  const question = readPacketQuestion(query);
+  if (typeof question === 'string') return writeError(400, question);
+  const explanation = source.explain(question);
+  return explanation === undefined ? writeError(503, 'no dataplane runs yet') : json(200, explanation);
 }
 
 function writeError(status: number, error: string): Answer {

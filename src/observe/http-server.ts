@@ -7,8 +7,8 @@ export interface Answer {
   readonly body: string;
 }
 
-/** Answers a path (without its query), or `undefined` where there is nothing. */
-export type Route = (path: string) => Answer | undefined | Promise<Answer | undefined>;
+/** Answers a path and its query, or `undefined` where there is nothing. */
+export type Route = (path: string, query: URLSearchParams) => Answer | undefined | Promise<Answer | undefined>;
 
 /** How errors are written: JSON for machines on the control socket, text elsewhere. */
 export type ErrorWriter = (status: number, message: string) => Answer;
@@ -45,14 +45,14 @@ async function answer(
   writeError: ErrorWriter,
 ): Promise<void> {
   let found: Answer;
-  const path = (request.url ?? '/').split('?', 1)[0];
+  const [path, query] = (request.url ?? '/').split('?', 2);
   const length = Number(request.headers['content-length'] ?? 0);
   if (length > MAX_BODY_BYTES || request.headers['transfer-encoding'] !== undefined) {
     found = writeError(413, 'no body is expected');
     response.setHeader('connection', 'close');
   } else {
     try {
-      found = (await route(path)) ?? writeError(404, `nothing at ${path}`);
+      found = (await route(path, new URLSearchParams(query))) ?? writeError(404, `nothing at ${path}`);
     } catch {
       found = writeError(500, 'the answer could not be made');
     }

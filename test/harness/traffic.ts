@@ -13,8 +13,9 @@ export class Listener<Record> {
   #rest = '';
   #listening = false;
 
-  constructor(namespace: Namespace, args: readonly string[]) {
-    this.#child = namespace.spawn(process.execPath, [PROGRAM, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
+  /** @param program - a compiled program that says `{"listening":…}` once it does */
+  constructor(namespace: Namespace, args: readonly string[], program = PROGRAM) {
+    this.#child = namespace.spawn(process.execPath, [program, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.#child.stdout?.on('data', (chunk: Buffer) => {
       const lines = (this.#rest + chunk.toString()).split('\n');
       this.#rest = lines.pop() ?? '';

@@ -6,7 +6,9 @@ import type { Logger } from '../../log.js';
 import type { Ipv4Prefix } from '../../packet/address.js';
 import type { Lease } from '../../subnet/lease.js';
 import type { RunningBackend } from '../backend.js';
+import type { ExplainPacket } from '../explain.js';
 import type { BackendStatus } from '../status.js';
+import type { Explainer } from './explain.js';
 import type { LeaseForwarding } from './lease-forwarding.js';
 import type { LinkKeeper } from './link-keeper.js';
 import type { SlowPath } from './slow-path.js';
@@ -27,6 +29,7 @@ export interface RunningUdpBackendParts {
   readonly slowPath: SlowPath;
   readonly link: LinkKeeper;
   readonly dataplane: Dataplane;
+  readonly explainer: Explainer;
   /** Stops the workers and closes what they used. */
   readonly release: () => Promise<void>;
   readonly logger: Logger;
@@ -36,6 +39,7 @@ export class RunningUdpBackend implements RunningBackend {
   readonly deviceName: string;
   readonly mtuBytes: number;
   readonly failed: Promise<never>;
+  readonly explain: ExplainPacket;
   private readonly hostChecks: NodeJS.Timeout;
   private saidTooManyAddresses = false;
 
@@ -43,6 +47,7 @@ export class RunningUdpBackend implements RunningBackend {
     this.deviceName = parts.deviceName;
     this.mtuBytes = parts.mtuBytes;
     this.failed = parts.dataplane.failed;
+    this.explain = (question, leases) => parts.explainer.explain(question, leases);
     this.hostChecks = setInterval(() => void this.checkHost(), HOST_CHECK_MS);
     this.hostChecks.unref();
   }

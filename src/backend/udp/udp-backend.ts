@@ -12,6 +12,7 @@ import { configureLink, type LinkSettings } from '../../host/link.js';
 import { listRoutes } from '../../host/routes.js';
 import type { NetworkConfig } from '../../subnet/network-config.js';
 import type { Backend, BackendOptions, RunningBackend } from '../backend.js';
+import { Explainer } from './explain.js';
 import { IcmpRateLimiter } from './icmp-rate-limit.js';
 import { LeaseForwarding } from './lease-forwarding.js';
 import { LinkKeeper } from './link-keeper.js';
@@ -113,6 +114,15 @@ export class UdpBackend implements Backend {
         slowPath,
         link: new LinkKeeper(link, logger),
         dataplane,
+        explainer: new Explainer({
+          table,
+          network: config.network,
+          subnetLength: config.subnetLength,
+          port: config.backend.port,
+          backendType: this.type,
+          sourceCheck: options.sourceCheck,
+          externalAddress: external.address,
+        }),
         release: () => releaseAll(cleanup),
         logger,
       });

@@ -96,7 +96,12 @@ test("the daemon's real control server is understood", async (t) => {
     subnetFile: '/run/flannel/subnet.env',
     store: { endpoints: [], prefix: '/p', healthy: true, watchRestarts: 0, skippedEntries: 0 },
   };
-  const server = await ControlServer.listen(path, { version: '0.1.0', status: () => status, leaseAnswers: () => [] });
+  const server = await ControlServer.listen(path, {
+    version: '0.1.0',
+    status: () => status,
+    leaseAnswers: () => [],
+    explain: () => undefined,
+  });
   t.after(() => server.close());
   const daemon = new ControlClient(path);
   assert.deepEqual(await daemon.version(), { protocol: 1, version: '0.1.0', pid: process.pid });

@@ -188,6 +188,7 @@ class Node {
           changeLeases: (changed, removed) => this.events.push(`change ${changed.length} ${removed.length}`),
           status: () => RUNNING,
           failed,
+          explain: () => assert.fail('nobody asks'),
           stop: () => {
             this.events.push('backend stop');
             return Promise.resolve();

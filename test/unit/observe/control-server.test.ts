@@ -21,6 +21,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 
 import { FlannelError } from '../../../src/errors.js';
 import type { LeaseAnswer, StatusAnswer } from '../../../src/observe/control-protocol.js';
+import { formatIpv4 } from '../../../src/packet/address.js';
 import { ControlServer, probeControlSocket, type ControlSource } from '../../../src/observe/control-server.js';
 
 const status: StatusAnswer = {
@@ -40,7 +41,24 @@ const lease: LeaseAnswer = {
   backendType: 'udp',
   own: true,
 };
-const source: ControlSource = { version: '1.2.3', status: () => status, leaseAnswers: () => [lease] };
+let dataplaneRuns = true;
+const source: ControlSource = {
+  version: '1.2.3',
+  status: () => status,
+  leaseAnswers: () => [lease],
+  explain: ({ source: from, destination, protocol, ttl, sender }) =>
+    dataplaneRuns
+      ? {
+          direction: sender === undefined ? 'encap' : 'decap',
+          network: '10.5.0.0/16',
+          subnet: '10.5.1.0/24',
+          sourceCheck: 'strict',
+          source: { address: formatIpv4(from), entry: 'own-subnet' },
+          destination: { address: formatIpv4(destination), entry: 'no-lease' },
+          here: { verdict: 'dropped', reason: `${protocol}/${ttl}` },
+        }
+      : undefined,
+};
 
 let folder: string;
 let path: string;
@@ -119,6 +137,35 @@ describe('the control socket', () => {
     const leases = await ask('/v1/leases?x=y');
     assert.equal(leases.headers['content-type'], 'application/json');
     assert.deepEqual(JSON.parse(leases.body), [lease]);
+  });
+
+  test('explains packets, and says what is wrong with a question', async () => {
+    await listen();
+    const explain = async (query: string): Promise<{ status: number; answer: Record<string, unknown> }> => {
+      const { status: code, body } = await ask(`/v1/explain${query}`);
+      return { status: code, answer: JSON.parse(body) as Record<string, unknown> };
+    };
+    const plain = await explain('?source=10.5.1.2&destination=10.5.2.3');
+    assert.deepEqual(
+      [plain.status, plain.answer.direction, plain.answer.here],
+      [200, 'encap', { verdict: 'dropped', reason: '1/64' }],
+    );
+    const arriving = await explain('?source=10.5.1.2&destination=10.5.2.3&protocol=17&ttl=3&sender=192.0.2.1');
+    assert.deepEqual(
+      [arriving.answer.direction, arriving.answer.here],
+      ['decap', { verdict: 'dropped', reason: '17/3' }],
+    );
+    for (const query of [
+      '',
+      '?source=10.5.1.2',
+      '?source=10.5.1.2&destination=10.5.2.3&ttl=300',
+      '?source=a&destination=b',
+    ]) {
+      assert.equal((await explain(query)).status, 400, query);
+    }
+    dataplaneRuns = false;
+    assert.equal((await explain('?source=10.5.1.2&destination=10.5.2.3')).status, 503);
+    dataplaneRuns = true;
   });
 
   test('is for its own user only', async () => {
