@@ -14,6 +14,8 @@ const PACKAGES = {
   tcpdump: 'tcpdump',
   traceroute: 'traceroute',
   iperf3: 'iperf3',
+  ethtool: 'ethtool',
+  'c++': 'g++',
   dockerd: 'docker.io',
   docker: 'docker.io',
   busybox: 'busybox-static',

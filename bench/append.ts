@@ -1,0 +1,35 @@
+/** Adds a run's rounds to an earlier run's. */
+import { UsageError } from '../src/errors.js';
+import type { Results } from './results.js';
+
+/**
+ * The results of both; the later run's rounds count on from the earlier one's.
+ * @throws UsageError when they were not measured in the same way
+ */
+export function appendResults(earlier: Results, later: Results): Results {
+  const differing = (['from', 'seconds', 'streams', 'underlayMtuBytes'] as const).find(
+    (name) => earlier[name] !== later[name],
+  );
+  if (differing !== undefined) {
+    throw new UsageError(
+      `--append: the earlier rounds have ${differing} ${earlier[differing]}, these ${later[differing]}: they cannot be put together`,
+    );
+  }
+  if (earlier.machine.kernel !== later.machine.kernel || earlier.machine.cpu !== later.machine.cpu) {
+    throw new UsageError('--append: the earlier rounds are of another machine or kernel: choose another --output');
+  }
+  const before = earlier.samples.reduce((most, { round }) => Math.max(most, round), 0);
+  return {
+    ...later,
+    startedAt: earlier.startedAt,
+    modes: united(earlier.modes, later.modes),
+    measures: united(earlier.measures, later.measures),
+    contenders: united(earlier.contenders, later.contenders),
+    samples: [...earlier.samples, ...later.samples.map((sample) => ({ ...sample, round: sample.round + before }))],
+  };
+}
+
+/** All of both by name, in the order of the first. */
+function united<Named extends { readonly name: string }>(first: readonly Named[], second: readonly Named[]): Named[] {
+  return [...first, ...second.filter(({ name }) => !first.some((one) => one.name === name))];
+}

@@ -1,0 +1,131 @@
+/** `npm run bench`, from its options to its report. */
+import { join } from 'node:path';
+import { paintFor } from '../src/flannelctl/paint.js';
+import { VERSION } from '../src/version.js';
+import { ROOT } from '../test/harness/daemon.js';
+import { appendResults } from './append.js';
+import { agentContender } from './contenders/agent.js';
+import type { Contender } from './contenders/contender.js';
+import { direct, hostGateway, vxlan } from './contenders/kernel.js';
+import { agentWithout, hasOffloadSwitch, ladderRungs } from './contenders/ladder.js';
+import { peerContender } from './contenders/peers.js';
+import { describeMachine } from './machine.js';
+import { MEASURES, OPTIONAL_MEASURES } from './measures/index.js';
+import { STANDARD_CONTENDERS, type BenchOptions, type StandardContender } from './options.js';
+import { clock, type Progress } from './progress.js';
+import { readResults, writeReport } from './report/files.js';
+import { goalTable } from './report/goals.js';
+import { circumstances, method, offloadState } from './report/markdown.js';
+import { publish } from './report/publish.js';
+import { tablesOfMode, textTable } from './report/tables.js';
+import { RESULTS_FORMAT, type Results } from './results.js';
+import { runBench, type RunOutcome } from './run.js';
+import { UNDERLAY_MTU_BYTES, type Store } from './site.js';
+import { VETH_MODES } from './veth-mode.js';
+
+/**
+ * Measures, prints the tables on standard output and writes the files.
+ * @returns the exit status: 1 when any measurement failed
+ */
+export async function bench(options: BenchOptions, progress: Progress, signal: AbortSignal): Promise<number> {
+  const earlier = options.append && options.output !== undefined ? await readResults(options.output) : undefined;
+  const startedAt = new Date();
+  const makeContenders = await contendersOf(options, progress);
+  const outcome = await runBench({
+    contenders: makeContenders,
+    required: ['flannelette'],
+    from: options.from,
+    steps: options.plan.map((plan) => ({
+      mode: find(VETH_MODES, plan.mode),
+      measures: plan.measures.map((name) => find([...MEASURES, ...OPTIONAL_MEASURES], name)),
+    })),
+    rounds: options.rounds,
+    seconds: options.seconds,
+    streams: options.streams,
+    limitSeconds: options.limitSeconds,
+    alternate: false,
+    signal,
+    progress,
+  });
+  const now = describe(options, outcome, startedAt);
+  const results = earlier === undefined ? now : appendResults(earlier, now);
+  process.stdout.write(`${reportLines(results).join('\n')}\n`);
+
+  const folder = options.output ?? join(ROOT, 'bench/results', folderName(startedAt));
+  for (const complaint of await writeReport(folder, results)) progress.note(complaint);
+  if (options.publish) await publish(ROOT, results);
+  process.stdout.write(`Took ${clock(progress.seconds)}; report, plots and all figures are in ${folder}\n`);
+  return outcome.samples.some(({ error }) => error !== undefined) ? 1 : 0;
+}
+
+/** @throws UsageError for a peer that is not there */
+async function contendersOf(options: BenchOptions, progress: Progress) {
+  const variants = [...(options.ladder ? ladderRungs() : []), ...options.without.map(agentWithout)];
+  const switchable = variants.length === 0 || (await hasOffloadSwitch());
+  if (!switchable) progress.note('left out: this flanneld has no --disable-offload, so there are no rungs to measure');
+  const make = (store: () => Promise<Store>): Contender[] => {
+    const standard: Record<StandardContender, Contender> = {
+      flannelette: agentContender(store, { name: 'flannelette', title: 'flannelette' }),
+      vxlan,
+      'host-gw': hostGateway,
+      direct,
+    };
+    return [
+      ...STANDARD_CONTENDERS.filter((name) => options.contenders.includes(name)).map((name) => standard[name]),
+      ...(switchable ? variants.map((variant) => agentContender(store, variant)) : []),
+      ...options.peers.map((peer) => peerContender(peer, store)),
+    ];
+  };
+  // A peer that is missing is said before anything is built.
+  make(() => Promise.reject(new Error('nothing is started yet')));
+  return make;
+}
+
+function find<Named extends { readonly name: string }>(all: readonly Named[], name: string): Named {
+  const found = all.find((one) => one.name === name);
+  if (found === undefined) throw new RangeError(`there is no ${name}`);
+  return found;
+}
+
+function describe(options: BenchOptions, outcome: RunOutcome, startedAt: Date): Results {
+  const measures = [...MEASURES, ...OPTIONAL_MEASURES]
+    .filter(({ name }) => outcome.samples.some(({ measure }) => measure === name))
+    .map(({ name, title, figures }) => ({ name, title, figures }));
+  return {
+    format: RESULTS_FORMAT,
+    startedAt: startedAt.toISOString(),
+    endedAt: new Date().toISOString(),
+    version: VERSION,
+    machine: describeMachine(),
+    underlayMtuBytes: UNDERLAY_MTU_BYTES,
+    from: options.from,
+    seconds: options.seconds,
+    streams: options.streams,
+    measures,
+    ...outcome,
+  };
+}
+
+function reportLines(results: Results): string[] {
+  const paint = paintFor(process.stdout, process.env);
+  const goals = goalTable(results);
+  return [
+    circumstances(results),
+    method(results),
+    '',
+    ...results.modes.flatMap(({ name, title, offloads }) => [
+      paint.strong(`== Cable: ${title}`),
+      `   eth0: ${offloadState(offloads)}`,
+      '',
+      ...tablesOfMode(results, name).flatMap((table) => textTable(table, paint)),
+    ]),
+    ...(goals.rows.length > 0 ? textTable(goals, paint) : []),
+  ];
+}
+
+/** `2026-07-31-142501`, of the machine's own clock. */
+function folderName(time: Date): string {
+  const two = (value: number): string => String(value).padStart(2, '0');
+  const day = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
+  return `${day}-${two(time.getHours())}${two(time.getMinutes())}${two(time.getSeconds())}`;
+}

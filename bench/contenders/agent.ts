@@ -1,0 +1,64 @@
+/** Agents that lease their subnets from etcd: this project's, on each rung of its ladder, and flannel's own. */
+import { join } from 'node:path';
+import { FlannelError } from '../../src/errors.js';
+import { Daemon, FLANNELD } from '../../test/harness/daemon.js';
+import type { Store } from '../site.js';
+import { networkAddress, type Contender, type PodSubnet } from './contender.js';
+
+const NETWORK = '10.5.0.0/16';
+
+/** Which agent, and how it is started. */
+export interface AgentOptions {
+  readonly name: string;
+  readonly title: string;
+  /** Default: this checkout's. */
+  readonly program?: string;
+  /** Beside those for etcd, the interface and files. */
+  readonly flags?: readonly string[];
+  /** Whether the program, another than this checkout's, is this project's as well, with a control socket. */
+  readonly own?: boolean;
+}
+
+/**
+ * An agent on both nodes, in a network of its own. It writes no firewall rules, since the other contenders have none
+ * either.
+ */
+export function agentContender(store: () => Promise<Store>, options: AgentOptions): Contender {
+  const { name, title, program = FLANNELD, flags = [], own = false } = options;
+  return {
+    name,
+    title,
+    async start(site) {
+      const shared = await store();
+      const prefix = `/bench/${name}`;
+      await shared.etcd.put(`${prefix}/config`, JSON.stringify({ Network: NETWORK, Backend: { Type: 'udp' } }));
+      const daemons = await Promise.all(
+        site.nodes.map(async ({ namespace, folder }) => {
+          await shared.connect(namespace);
+          const all = [
+            `--etcd-endpoints=${shared.endpoint}`,
+            `--etcd-prefix=${prefix}`,
+            '--iface=eth0',
+            '--iptables-forward-rules=false',
+            ...(own ? [`--control-socket=${join(folder, 'flanneld.sock')}`] : []),
+            ...flags,
+          ];
+          return new Daemon(namespace, folder, all, { program }).ready();
+        }),
+      );
+      const [first, second] = daemons.map(({ subnetEnv }) => leasedSubnet(subnetEnv));
+      return {
+        mtuBytes: Number(daemons[0].subnetEnv.FLANNEL_MTU),
+        subnets: [first, second],
+        hostAddresses: [networkAddress(first), networkAddress(second)],
+        agents: daemons.map(({ pid }) => pid),
+      };
+    },
+  };
+}
+
+function leasedSubnet({ FLANNEL_SUBNET: subnet = '' }: Readonly<Record<string, string>>): PodSubnet {
+  const [gateway, length] = subnet.split('/');
+  if (length === undefined) throw new FlannelError('LAB', 'an agent wrote a subnet file without FLANNEL_SUBNET');
+  return { gateway, prefixLength: Number(length) };
+}

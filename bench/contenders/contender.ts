@@ -1,0 +1,56 @@
+import type { Namespace } from '../../src/lab/namespace.js';
+import type { Site } from '../site.js';
+
+/** Where traffic begins or ends. */
+export interface Endpoint {
+  readonly namespace: Namespace;
+  readonly address: string;
+}
+
+/** What a node's pods are numbered from. */
+export interface PodSubnet {
+  /** Address of the bridge; the pod gets the next one. */
+  readonly gateway: string;
+  readonly prefixLength: number;
+}
+
+/** What a contender has made of two nodes. */
+export interface Carrier {
+  /** Bytes that an inner packet may have. */
+  readonly mtuBytes: number;
+  /** The pods' subnets of node 1 and 2; `undefined` where only hosts can be reached. */
+  readonly subnets?: readonly [PodSubnet, PodSubnet];
+  /** The addresses by which the nodes themselves reach each other through it. */
+  readonly hostAddresses: readonly [string, string];
+  /** Processes that carry packets. */
+  readonly agents: readonly number[];
+}
+
+/** A way of carrying packets from one node to another. */
+export interface Contender {
+  readonly name: string;
+  readonly title: string;
+  /** Sets both nodes of a site up. @throws FlannelError when this machine cannot */
+  start(site: Site): Promise<Carrier>;
+}
+
+/** The pods' subnets where nobody leases them. */
+export const POD_SUBNETS: readonly [PodSubnet, PodSubnet] = [
+  { gateway: '10.5.1.1', prefixLength: 24 },
+  { gateway: '10.5.2.1', prefixLength: 24 },
+];
+
+/** The subnet that a gateway belongs to: `10.5.1.0/24`. */
+export function subnetOf({ gateway, prefixLength }: PodSubnet): string {
+  return `${networkAddress({ gateway, prefixLength })}/${prefixLength}`;
+}
+
+/** The first address of a subnet of 256, which flannel gives to the overlay's device: `10.5.1.0`. */
+export function networkAddress({ gateway }: PodSubnet): string {
+  return gateway.replace(/\d+$/, '0');
+}
+
+/** What both nodes do, each with the other: `work` gets a node's index, 0 or 1. */
+export async function onBoth(work: (own: 0 | 1, other: 0 | 1) => Promise<void>): Promise<void> {
+  await Promise.all([work(0, 1), work(1, 0)]);
+}

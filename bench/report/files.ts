@@ -1,0 +1,54 @@
+/** The files of a run: results.json, report.md, and a plot of each measure. */
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { FlannelError, UsageError, errorMessage } from '../../src/errors.js';
+import { RESULTS_FORMAT, type Results } from '../results.js';
+import { markdownReport } from './markdown.js';
+import { plotMeasure } from './plot.js';
+import { renderPng } from './png.js';
+
+const RESULTS_FILE = 'results.json';
+
+/**
+ * Writes all files into a folder, which is made.
+ * @returns what could not be written, on one line each
+ * @throws FlannelError when the folder cannot be written to
+ */
+export async function writeReport(folder: string, results: Results): Promise<string[]> {
+  try {
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, RESULTS_FILE), `${JSON.stringify(results, null, 1)}\n`);
+    const plots = new Set<string>();
+    const complaints = new Set<string>();
+    for (const measure of results.measures) {
+      const svg = plotMeasure(results, measure);
+      if (svg === undefined) continue;
+      plots.add(measure.name);
+      await writeFile(join(folder, `${measure.name}.svg`), svg);
+      try {
+        await writeFile(join(folder, `${measure.name}.png`), await renderPng(svg));
+      } catch (error) {
+        complaints.add(errorMessage(error));
+      }
+    }
+    const link = (measure: string): string | undefined => (plots.has(measure) ? `${measure}.svg` : undefined);
+    await writeFile(join(folder, 'report.md'), `# Benchmark\n\n${markdownReport(results, link)}`);
+    return [...complaints];
+  } catch (error) {
+    throw new FlannelError('HOST', `cannot write the results: ${errorMessage(error)}`);
+  }
+}
+
+/** The results that a folder has. @throws UsageError when there are none that this program can read */
+export async function readResults(folder: string): Promise<Results> {
+  const file = join(folder, RESULTS_FILE);
+  if (!existsSync(file)) throw new UsageError(`there is no ${file} to append to: leave --append out`);
+  try {
+    const results = JSON.parse(await readFile(file, 'utf8')) as Results;
+    if (results.format === RESULTS_FORMAT) return results;
+  } catch (error) {
+    throw new UsageError(`${file} cannot be read: ${errorMessage(error)}`);
+  }
+  throw new UsageError(`${file} is of another version of the benchmark: choose another --output`);
+}

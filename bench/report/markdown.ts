@@ -1,0 +1,56 @@
+/** The report in Markdown, which docs/performance.md takes in. */
+import type { Results } from '../results.js';
+import { goalTable } from './goals.js';
+import { failureLines, markdownTable, tablesOfMode } from './tables.js';
+
+/** One line on the machine and the date. */
+export function circumstances(results: Results): string {
+  const { machine, startedAt, endedAt } = results;
+  const [first, last] = [startedAt.slice(0, 10), endedAt.slice(0, 10)];
+  return (
+    `${first === last ? first : `${first} to ${last}`}, ${machine.cpu} (${machine.processors} processors for everything, ` +
+    `${machine.architecture}), ${machine.memoryGiB} GiB, Linux ${machine.kernel}, Node ${machine.node}, ` +
+    `flannelette ${results.version}`
+  );
+}
+
+/** How it was measured, on one line. */
+export function method(results: Results): string {
+  const rounds = new Set(results.samples.map(({ round }) => round)).size;
+  return (
+    `${rounds} ${rounds === 1 ? 'round' : 'rounds'} in turn, ${results.seconds} s each; ` +
+    `from ${results.from === 'pod' ? 'pod to pod' : 'node to node'}; underlay MTU ${results.underlayMtuBytes}; ` +
+    `several streams are ${results.streams}`
+  );
+}
+
+/** What ethtool says of a mode: `tso off, gro on`. */
+export function offloadState(offloads: Readonly<Record<string, string>>): string {
+  return Object.entries(offloads)
+    .map(([name, state]) => `${name} ${state}`)
+    .join(', ');
+}
+
+/**
+ * @param plots - where the plot of a measure is, as a link from the report; `undefined` where there is none
+ * @param level - of the headings: 2 for a document of its own
+ */
+export function markdownReport(results: Results, plots: (measure: string) => string | undefined, level = 2): string {
+  const heading = (depth: number, text: string): string => `${'#'.repeat(level + depth)} ${text}`;
+  const goals = goalTable(results);
+  const lines = [circumstances(results) + '.', '', method(results) + '.', ''];
+  if (goals.rows.length > 0) lines.push(heading(0, goals.title), '', ...markdownTable(goals), '');
+  for (const { name, title } of results.measures) {
+    const plot = plots(name);
+    if (plot !== undefined) lines.push(`![${title}](${plot})`, '');
+  }
+  for (const mode of results.modes) {
+    lines.push(heading(0, `Cable: ${mode.title}`), '', `eth0: ${offloadState(mode.offloads)}.`, '');
+    for (const table of tablesOfMode(results, mode.name)) {
+      lines.push(heading(1, table.title), '', ...markdownTable(table), '');
+    }
+  }
+  const failures = failureLines(results);
+  if (failures.length > 0) lines.push(heading(0, 'What failed'), '', ...failures.map((line) => `- ${line}`), '');
+  return lines.join('\n');
+}
