@@ -16,6 +16,7 @@ import { Namespace, removeNamespaces } from '../../../src/lab/namespace.js';
 import type { Forgery } from './forge.js';
 import type { StaticLease, StaticNodeCommand, StaticNodeSetup } from './static-node.js';
 import { namePrefix } from '../../harness/leftovers.js';
+import { until } from '../../harness/until.js';
 
 export const NETWORK = '10.5.0.0/16';
 export const NODE1: StaticLease = { subnet: '10.5.1.0/24', publicIp: '192.168.64.1' };
@@ -210,11 +211,9 @@ export class Receiver {
 
   /** Waits until a payload has arrived; what was sent before it in order has arrived or never will. */
   async until(payload: string): Promise<void> {
-    for (let tries = 0; tries < 500; tries++) {
-      if (this.payloads.includes(payload)) return;
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-    assert.fail(`"${payload}" did not arrive; these did: ${this.payloads.join(', ')}`);
+    await until(`"${payload}" arrives`, () => this.payloads.includes(payload), {
+      evidence: () => `these did: ${this.payloads.join(', ')}`,
+    });
   }
 
   async stop(): Promise<void> {

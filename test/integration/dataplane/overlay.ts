@@ -65,7 +65,7 @@ export class BareNode {
       slowPath.push(...status.slowPath);
       const soFar = { ...status, slowPath };
       if (holds(soFar)) return soFar;
-      if (attempt === 100) throw new Error(`never came about: ${JSON.stringify(soFar)}`);
+      if (attempt === 600) throw new Error(`never came about: ${JSON.stringify(soFar)}`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }

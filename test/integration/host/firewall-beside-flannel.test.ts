@@ -11,6 +11,7 @@ import { silentLogger } from '../../../src/log.js';
 import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
 import { parsePrefix, prefixOf, type Ipv4Prefix } from '../../../src/packet/address.js';
 import { namePrefix, temporaryFolder } from '../../harness/leftovers.js';
+import { until } from '../../harness/until.js';
 
 /** A real flannel to stand beside; the tests are skipped where there is none, and without the module it insists on. */
 function findFlannel(): string | undefined {
@@ -29,14 +30,6 @@ function prefix(text: string): Ipv4Prefix {
   const parsed = parsePrefix(text);
   assert.ok(parsed);
   return parsed;
-}
-
-async function until(what: string, condition: () => Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 400; attempt++) {
-    if (await condition()) return;
-    await sleep(50);
-  }
-  assert.fail(`not within 20 s: ${what}`);
 }
 
 async function savedRules(n: Namespace): Promise<string> {
