@@ -34,6 +34,8 @@ export interface BackendOptions {
   /** The address peers are told to send to; it need not be on this machine (NAT). */
   readonly publicIp: number;
   readonly lease: Lease;
+  /** Those of all nodes as far as they are known: they count before the first packet. This node's own may be among them. */
+  readonly leases: readonly Lease[];
   /** Identifies this network on this host (the etcd prefix): a restart finds its own device by it. */
   readonly networkId: string;
   /** Overrides the MTU of the network configuration and the one derived from the interface. */

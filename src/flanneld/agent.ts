@@ -178,6 +178,7 @@ export class Agent {
       external,
       publicIp: request.publicIp,
       lease,
+      leases: [...this.#parts.leases.values()],
       networkId: this.#options.etcd.prefix,
       mtuBytes: this.#options.mtuBytes,
       workers: this.#options.workers,

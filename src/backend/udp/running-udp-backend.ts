@@ -1,8 +1,6 @@
 /** The udp backend while it runs: leases go into the table, counters come out, and what concerns it on this host is kept up to date. */
 import type { Dataplane } from '../../dataplane/dataplane.js';
 import type { ForwardingTable } from '../../dataplane/forwarding-table.js';
-import { localAddresses } from '../../host/local-addresses.js';
-import type { Logger } from '../../log.js';
 import type { Ipv4Prefix } from '../../packet/address.js';
 import type { Lease } from '../../subnet/lease.js';
 import type { RunningBackend } from '../backend.js';
@@ -11,6 +9,7 @@ import type { BackendStatus } from '../status.js';
 import type { Explainer } from './explain.js';
 import type { LeaseForwarding } from './lease-forwarding.js';
 import type { LinkKeeper } from './link-keeper.js';
+import type { OwnAddresses } from './own-addresses.js';
 import type { SlowPath } from './slow-path.js';
 
 /**
@@ -30,9 +29,9 @@ export interface RunningUdpBackendParts {
   readonly link: LinkKeeper;
   readonly dataplane: Dataplane;
   readonly explainer: Explainer;
+  readonly ownAddresses: OwnAddresses;
   /** Stops the workers and closes what they used. */
   readonly release: () => Promise<void>;
-  readonly logger: Logger;
 }
 
 export class RunningUdpBackend implements RunningBackend {
@@ -41,7 +40,6 @@ export class RunningUdpBackend implements RunningBackend {
   readonly failed: Promise<never>;
   readonly explain: ExplainPacket;
   private readonly hostChecks: NodeJS.Timeout;
-  private saidTooManyAddresses = false;
 
   constructor(private readonly parts: RunningUdpBackendParts) {
     this.deviceName = parts.deviceName;
@@ -80,18 +78,7 @@ export class RunningUdpBackend implements RunningBackend {
     await this.parts.release();
   }
 
-  /** Tells the workers which addresses are this host's own, so that no peer may use them as a source. */
-  async refreshOwnAddresses(): Promise<readonly number[]> {
-    const { table, logger } = this.parts;
-    const addresses = await localAddresses();
-    if (!table.setOwnAddresses(addresses) && !this.saidTooManyAddresses) {
-      this.saidTooManyAddresses = true;
-      logger.warn('this host has more addresses than are held against inner sources; the rest are not checked');
-    }
-    return addresses;
-  }
-
   private async checkHost(): Promise<void> {
-    await this.parts.link.check(await this.refreshOwnAddresses());
+    await this.parts.link.check(await this.parts.ownAddresses.refresh());
   }
 }

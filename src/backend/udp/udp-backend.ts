@@ -18,6 +18,7 @@ import { LeaseForwarding } from './lease-forwarding.js';
 import { LinkKeeper } from './link-keeper.js';
 import { overlayMtu } from './mtu.js';
 import { assertRouteIsFree, chooseOverlayDevice } from './overlay-device.js';
+import { OwnAddresses } from './own-addresses.js';
 import { RawSender } from './raw-sender.js';
 import { RunningUdpBackend } from './running-udp-backend.js';
 import { SlowPath } from './slow-path.js';
@@ -65,6 +66,8 @@ export class UdpBackend implements Backend {
       backendType: this.type,
       logger,
     });
+    // Before a worker runs: a restart under traffic would take every node for a stranger, and tell pods of unreachable ones.
+    leases.replaceAll(options.leases);
 
     const cleanup: (() => void | Promise<void>)[] = [];
     try {
@@ -94,6 +97,9 @@ export class UdpBackend implements Backend {
         strangers: new StrangerLog(logger),
         nowMs: () => performance.now(),
       });
+      // Not before the device has its address, and not after the first datagram.
+      const ownAddresses = new OwnAddresses(table, logger);
+      await ownAddresses.refresh();
       const dataplane = await Dataplane.start({
         table,
         sourceCheck: options.sourceCheck,
@@ -104,7 +110,7 @@ export class UdpBackend implements Backend {
         logger,
       });
       cleanup.push(() => dataplane.stop());
-      const running = new RunningUdpBackend({
+      return new RunningUdpBackend({
         type: this.type,
         deviceName: device.name,
         mtuBytes,
@@ -123,11 +129,9 @@ export class UdpBackend implements Backend {
           sourceCheck: options.sourceCheck,
           externalAddress: external.address,
         }),
+        ownAddresses,
         release: () => releaseAll(cleanup),
-        logger,
       });
-      await running.refreshOwnAddresses();
-      return running;
     } catch (error) {
       await releaseAll(cleanup);
       throw error;

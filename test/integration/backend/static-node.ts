@@ -89,6 +89,7 @@ async function main(setup: StaticNodeSetup): Promise<void> {
     external,
     publicIp: ip(setup.own.publicIp),
     lease: leaseOf(setup.own),
+    leases: [setup.own, ...setup.peers].map(leaseOf),
     networkId: setup.networkId,
     sourceCheck: setup.sourceCheck,
     trustedSources: setup.trustedSources.map(prefix),
@@ -99,7 +100,6 @@ async function main(setup: StaticNodeSetup): Promise<void> {
     say('failed', errorMessage(error));
     process.exitCode = 1;
   });
-  running.setLeases([setup.own, ...setup.peers].map(leaseOf));
   say('ready', { device: running.deviceName, mtuBytes: running.mtuBytes });
   const lines = createInterface({ input: process.stdin });
   process.once('SIGTERM', () => lines.close());

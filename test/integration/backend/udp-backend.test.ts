@@ -316,6 +316,25 @@ describe('starting and stopping', () => {
     await third.stop();
   });
 
+  test('a start under traffic takes no node for a stranger, and tells no pod of an unreachable one', async () => {
+    const peer = await StaticNode.start(overlay.node2, NODE2, [NODE1]);
+    const inward = overlay.pod2.spawn('ping', ['-n', '-q', '-i', '0.002', '10.5.1.6']);
+    const outward = overlay.pod1.spawn('ping', ['-n', '-q', '-i', '0.002', '10.5.2.6']);
+    for (let starts = 0; starts < 3; starts++) {
+      const node = await StaticNode.start(overlay.node1, NODE1, [NODE2]);
+      const { encap, decap } = await until('packets pass both ways', async () => {
+        const status = await node.status();
+        return status.encap.packets > 0 && status.decap.packets > 0 ? status : undefined;
+      });
+      assert.deepEqual([encap.dropped, decap.dropped], [{}, {}]);
+      assert.doesNotMatch(node.log, /are dropped/);
+      await node.stop();
+    }
+    inward.kill();
+    outward.kill();
+    await peer.stop();
+  });
+
   test('a restart with another subnet gives the device its new address and takes the old one away', async () => {
     const moved = { subnet: '10.5.9.0/24', publicIp: NODE1.publicIp };
     const node = await StaticNode.start(overlay.node1, moved, [NODE2]);

@@ -270,6 +270,17 @@ describe('the life of an agent', () => {
     });
   });
 
+  test('starts the backend with the leases that are known', async () => {
+    const node = new Node();
+    let known: readonly Lease[] = [];
+    node.startBackend = ({ leases }) => {
+      known = leases;
+      return Promise.resolve();
+    };
+    await node.whileReady(() => undefined);
+    assert.deepEqual(known, [OWN, PEER]);
+  });
+
   test('passes changes of leases on to the backend', async () => {
     const node = new Node();
     await node.whileReady(() => {
