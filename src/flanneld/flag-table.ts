@@ -149,8 +149,8 @@ export const FLAGS = {
   v: integer(
     health('How much is logged: 0 for what an operator wants to know, 1 and above for details.'),
     0,
-    -128,
-    127,
+    -(2 ** 31),
+    2 ** 31 - 1,
   ),
   version: boolean({ ...health('Print the version and exit.'), action: true }, false),
 

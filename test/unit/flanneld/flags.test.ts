@@ -299,6 +299,7 @@ describe('a wrong command line', () => {
     [['--control-socket='], /^--control-socket: expected/],
     [[`--control-socket=/${'x'.repeat(90)}`], /^--control-socket: expected .*90 bytes/],
     [['--v=x'], /^--v: expected/],
+    [['--v=2147483648'], /^--v: expected/],
     [['--etcd-prefix', 'a\nb', '--mtu=x\ny'], /^--mtu: .*"x\\ny"$/],
   ];
   for (const [args, message] of cases) {
