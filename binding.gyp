@@ -8,7 +8,11 @@
         "native/tun.cc",
         "native/udp.cc",
         "native/wait.cc",
-        "native/notify.cc"
+        "native/notify.cc",
+        "native/checksum.cc",
+        "native/inner.cc",
+        "native/segment.cc",
+        "native/coalesce.cc"
       ],
       "include_dirs": ["native"],
       "cflags": ["-O3", "-Wall", "-Wextra", "-fvisibility=hidden"],

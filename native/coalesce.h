@@ -59,6 +59,7 @@ class Coalescer {
 
   // `capacity` is the most packets of a batch.
   explicit Coalescer(size_t capacity);
+  ~Coalescer();
 
   // A batch: Begin, Add for each packet (at most `capacity`), Finish, which returns the number of writes; write() gives
   // them until the next Begin.
@@ -66,21 +67,27 @@ class Coalescer {
   // `packet` has to stay where it is until the writes are done; the header of one that others join is rewritten by Finish.
   void Add(uint8_t* packet, size_t length, uint32_t index);
   size_t Finish();
-  CoalescedWrite write(size_t position);
+  CoalescedWrite write(size_t position) const;
 
   // Takes back what Finish did to the header of a write's first packet, so that its packets can be written one by one
   // should the kernel refuse the merged one.
-  void Undo(size_t position);
+  void Undo(size_t position) const;
 
  private:
   struct Packet;
   struct Write;
   struct Flow;
 
-  static constexpr size_t kFlows = 256;  // a power of two
+  Flow* Find(const InnerHeaders& headers, bool* known);
+  void EndMergesBetween(const InnerHeaders& headers);
+  Write* BeginWrite(uint32_t number);
+  void Open(Write* write, const InnerHeaders& headers);
+  bool Join(Write* write, uint32_t number, const InnerHeaders& headers);
+  bool HasVerified(Write* write);
+  void Rewrite(Write* write, VirtioHeader* virtio);
 
-  const size_t capacity_;
   CoalesceOptions options_;
+  uint32_t batch_ = 0;  // what a place of the table is compared with, so that it need not be cleared
   size_t packet_count_ = 0;
   size_t write_count_ = 0;
   const std::unique_ptr<Packet[]> packets_;

@@ -7,19 +7,26 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <linux/virtio_net.h>
-
-// One UDP datagram a segment (USO, kernel 6.2); older headers do not name it.
-#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
-#define VIRTIO_NET_HDR_GSO_UDP_L4 5
-#endif
+// The kernel's header file is no C++ (it names a member `class`), and older ones lack the last of these.
+#define VIRTIO_NET_HDR_F_NEEDS_CSUM 1
+#define VIRTIO_NET_HDR_GSO_NONE 0
+#define VIRTIO_NET_HDR_GSO_TCPV4 1
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5  // one UDP datagram a segment (USO, kernel 6.2)
+#define VIRTIO_NET_HDR_GSO_ECN 0x80
 
 namespace flannelette {
 
-using VirtioHeader = virtio_net_hdr;
-static_assert(sizeof(VirtioHeader) == 10, "the kernel's default header size, TUNSETVNETHDRSZ");
+struct VirtioHeader {
+  uint8_t flags;
+  uint8_t gso_type;
+  uint16_t hdr_len;      // how much of the packet the kernel keeps in one piece; not to be relied on
+  uint16_t gso_size;     // payload bytes of each segment
+  uint16_t csum_start;   // where summing begins
+  uint16_t csum_offset;  // where the checksum goes, counted from there
+};
 
 constexpr size_t kVirtioHeaderBytes = sizeof(VirtioHeader);
+static_assert(kVirtioHeaderBytes == 10, "the kernel's default (TUNSETVNETHDRSZ)");
 
 // The kind of segmentation without the bit that says the first segment carries CWR.
 constexpr uint8_t GsoKind(const VirtioHeader& header) {
