@@ -11,6 +11,8 @@ import { onBoth, POD_SUBNETS, subnetOf, type Contender } from './contender.js';
 /** Outer IPv4 and UDP headers, nebula's header and its tag. */
 const OVERHEAD_BYTES = 60;
 const PORT = 4242;
+/** A firewall rule; without `local_cidr` it would hold for the node's own address only, not for its pods. */
+const ANYTHING = { port: 'any', proto: 'any', host: 'any', local_cidr: '0.0.0.0/0' };
 const HOST_ADDRESSES = ['10.6.0.1', '10.6.0.2'] as const;
 
 export function nebula(program: string): Contender {
@@ -36,10 +38,7 @@ export function nebula(program: string): Contender {
             unsafe_routes: [{ route: subnetOf(POD_SUBNETS[other]), via: HOST_ADDRESSES[other], mtu: mtuBytes }],
           },
           logging: { level: 'error' },
-          firewall: {
-            outbound: [{ port: 'any', proto: 'any', host: 'any' }],
-            inbound: [{ port: 'any', proto: 'any', host: 'any', local_cidr: '0.0.0.0/0' }],
-          },
+          firewall: { outbound: [ANYTHING], inbound: [ANYTHING] },
         };
         // JSON is YAML as well.
         const file = join(folder, 'nebula.yml');
