@@ -103,7 +103,11 @@ function buildCommand(): Command {
       `our agent also without some offloads, of ${OFFLOADS.map(({ name }) => name).join(', ')} (repeatable)`,
       without,
     )
-    .option('--measure <list>', `what to measure, of ${measureNames.join(', ')}`, list('measure', measureNames))
+    .option(
+      '--measure <list>',
+      `what to measure, of ${measureNames.join(', ')} (the last two only when asked for)`,
+      list('measure', measureNames),
+    )
     .option('--mode <list>', `what the cable does, of ${modeNames.join(', ')}`, list('mode', modeNames))
     .option('--output <folder>', 'where results go (default: bench/results/ and the time)')
     .option('--append', 'add the rounds to the results that the folder of --output has')
@@ -135,6 +139,8 @@ export function parseOptions(args: readonly string[], print: (text: string) => v
 function complete(parsed: Parsed): BenchOptions {
   const { quick = false, peer: peers = [], output, append = false } = parsed;
   if (append && output === undefined) throw new UsageError('--append needs --output, the folder to add to');
+  const withoutPods = parsed.from === 'host' && OPTIONAL_MEASURES.find(({ name }) => parsed.measure?.includes(name));
+  if (withoutPods) throw new UsageError(`--measure ${withoutPods.name} needs --from pod: its other end is one`);
   const names = peers.map(({ name }) => name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new UsageError(`--peer ${twice} is given twice`);

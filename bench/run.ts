@@ -87,7 +87,9 @@ async function measureRounds(
 ): Promise<Sample[]> {
   const { steps, rounds, progress } = options;
   const samples: Sample[] = [];
-  const perRound = running.length * steps.reduce((sum, { measures }) => sum + measures.length, 0);
+  const takers = (measure: Measure): RunningContender[] =>
+    running.filter((contender) => measure.appliesTo?.(contender) ?? true);
+  const perRound = steps.flatMap(({ measures }) => measures).reduce((sum, one) => sum + takers(one).length, 0);
   const total = rounds * perRound;
   const start = progress.seconds;
   let longest = options.seconds;
@@ -95,7 +97,8 @@ async function measureRounds(
     for (const { mode, measures } of steps) {
       await setMode(running, mode, modes);
       for (const measure of measures) {
-        const turns = options.alternate && round % 2 === 0 ? [...running].reverse() : running;
+        const turns = takers(measure);
+        if (options.alternate && round % 2 === 0) turns.reverse();
         for (const contender of turns) {
           options.signal.throwIfAborted();
           if (progress.seconds + longest > options.limitSeconds) {

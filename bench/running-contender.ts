@@ -1,6 +1,6 @@
 /** A contender that stands ready: its site is built, its pods reach each other. */
 import { FlannelError, errorMessage } from '../src/errors.js';
-import type { Contender, Endpoint } from './contenders/contender.js';
+import type { Carrier, Contender, Endpoint } from './contenders/contender.js';
 import type { ContenderDescription } from './results.js';
 import { Site } from './site.js';
 
@@ -18,6 +18,7 @@ export interface RunningContender extends ContenderDescription {
   readonly path: Path;
   /** Processes whose processor time is the contender's. */
   readonly agents: readonly number[];
+  readonly addNodes: Carrier['addNodes'];
 }
 
 /** Where a contender's things go. */
@@ -38,15 +39,15 @@ export async function startContender(
 ): Promise<RunningContender> {
   const site = await Site.create(prefix, folder);
   try {
-    const { mtuBytes, subnets, hostAddresses, agents } = await contender.start(site);
+    const { mtuBytes, subnets, hostAddresses, agents, addNodes } = await contender.start(site);
     const hosts = site.nodes.map(({ namespace }, index) => ({ namespace, address: hostAddresses[index] }));
     const [source, destination] = from === 'pod' && subnets ? await site.addPods(subnets, mtuBytes) : hosts;
     await untilReached({ from: source, to: destination });
     const { name, title } = contender;
-    return { name, title, mtuBytes, site, path: { from: source, to: destination }, agents };
+    return { name, title, mtuBytes, site, path: { from: source, to: destination }, agents, addNodes };
   } catch (error) {
     await site.dispose();
-    throw new FlannelError('LAB', `${contender.name}: ${errorMessage(error)}`, { cause: error });
+    throw new FlannelError('LAB', `${contender.name}: ${briefly(error)}`, { cause: error });
   }
 }
 
@@ -55,4 +56,11 @@ async function untilReached({ from, to }: Path): Promise<void> {
   const options = { allowFailure: true, timeoutMs: (PATIENCE_SECONDS + 5) * 1000 };
   const { status } = await from.namespace.exec('ping', args, options);
   if (status !== 0) throw new FlannelError('LAB', `no packet got through to ${to.address} in ${PATIENCE_SECONDS} s`);
+}
+
+/** What went wrong, and the last line of what a program said about it; not all the lines between. */
+function briefly(error: unknown): string {
+  if (!(error instanceof Error)) return errorMessage(error);
+  const lines = error.message.trim().split('\n');
+  return [...new Set([lines[0], lines[lines.length - 1]])].join(': ');
 }

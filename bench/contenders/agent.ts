@@ -5,7 +5,8 @@ import { Daemon, FLANNELD } from '../../test/harness/daemon.js';
 import type { Store } from '../site.js';
 import { networkAddress, type Contender, type PodSubnet } from './contender.js';
 
-const NETWORK = '10.5.0.0/16';
+/** The agents' own subnets come after those of far nodes. */
+const NETWORK = { Network: '10.5.0.0/16', SubnetMin: '10.5.251.0', SubnetMax: '10.5.254.0' };
 
 /** Which agent, and how it is started. */
 export interface AgentOptions {
@@ -31,27 +32,33 @@ export function agentContender(store: () => Promise<Store>, options: AgentOption
     async start(site) {
       const shared = await store();
       const prefix = `/bench/${name}`;
-      await shared.etcd.put(`${prefix}/config`, JSON.stringify({ Network: NETWORK, Backend: { Type: 'udp' } }));
-      const daemons = await Promise.all(
-        site.nodes.map(async ({ namespace, folder }) => {
-          await shared.connect(namespace);
-          const all = [
-            `--etcd-endpoints=${shared.endpoint}`,
-            `--etcd-prefix=${prefix}`,
-            '--iface=eth0',
-            '--iptables-forward-rules=false',
-            ...(own ? [`--control-socket=${join(folder, 'flanneld.sock')}`] : []),
-            ...flags,
-          ];
-          return new Daemon(namespace, folder, all, { program }).ready();
-        }),
-      );
+      await shared.etcd.put(`${prefix}/config`, JSON.stringify({ ...NETWORK, Backend: { Type: 'udp' } }));
+      const daemons: Daemon[] = [];
+      // One after the other: flannel's own gives up when both take the same subnet.
+      for (const { namespace, folder } of site.nodes) {
+        await shared.connect(namespace);
+        const all = [
+          `--etcd-endpoints=${shared.endpoint}`,
+          `--etcd-prefix=${prefix}`,
+          '--iface=eth0',
+          '--iptables-forward-rules=false',
+          ...(own ? [`--control-socket=${join(folder, 'flanneld.sock')}`] : []),
+          ...flags,
+        ];
+        daemons.push(await new Daemon(namespace, folder, all, { program }).ready());
+      }
       const [first, second] = daemons.map(({ subnetEnv }) => leasedSubnet(subnetEnv));
       return {
         mtuBytes: Number(daemons[0].subnetEnv.FLANNEL_MTU),
         subnets: [first, second],
         hostAddresses: [networkAddress(first), networkAddress(second)],
         agents: daemons.map(({ pid }) => pid),
+        addNodes: async (nodes) => {
+          for (const { subnet, address } of nodes) {
+            const key = `${prefix}/subnets/${subnet.replace('/', '-')}`;
+            await shared.etcd.put(key, JSON.stringify({ PublicIP: address, PublicIPv6: null }));
+          }
+        },
       };
     },
   };

@@ -24,7 +24,19 @@ export interface Carrier {
   readonly hostAddresses: readonly [string, string];
   /** Processes that carry packets. */
   readonly agents: readonly number[];
+  /** Makes further nodes known, by the subnets they hold and their addresses; absent where that is not foreseen. */
+  readonly addNodes?: (nodes: readonly FarNode[]) => Promise<void>;
 }
+
+/** A node of which there is nothing but its lease. */
+export interface FarNode {
+  /** `10.5.7.0/24`, one of {@link FAR_SUBNETS}. */
+  readonly subnet: string;
+  readonly address: string;
+}
+
+/** Subnets that the site's own nodes never have: 10.5.1.0/24 to 10.5.250.0/24. */
+export const FAR_SUBNETS = Array.from({ length: 250 }, (_, index) => `10.5.${index + 1}.0/24`);
 
 /** A way of carrying packets from one node to another. */
 export interface Contender {

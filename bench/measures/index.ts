@@ -1,5 +1,6 @@
 import { LATENCY_MEASURES } from './latency.js';
 import type { Measure } from './measure.js';
+import { SUBNET_MEASURES } from './subnets.js';
 import { TCP_MEASURES } from './tcp.js';
 import { UDP_MEASURES } from './udp.js';
 
@@ -7,4 +8,4 @@ import { UDP_MEASURES } from './udp.js';
 export const MEASURES: readonly Measure[] = [...TCP_MEASURES, ...UDP_MEASURES, ...LATENCY_MEASURES];
 
 /** What is measured only when it is asked for. */
-export const OPTIONAL_MEASURES: readonly Measure[] = [];
+export const OPTIONAL_MEASURES: readonly Measure[] = SUBNET_MEASURES;

@@ -10,6 +10,8 @@ export interface MeasureOptions {
 
 /** Something that is measured of every contender. */
 export interface Measure extends MeasureDescription {
+  /** Whether it can be measured of a contender; absent: of all. */
+  readonly appliesTo?: (contender: RunningContender) => boolean;
   /** Figures by the names in `figures`. @throws FlannelError when the contender did not carry the traffic */
   run(contender: RunningContender, options: MeasureOptions): Promise<Record<string, number>>;
 }

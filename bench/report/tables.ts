@@ -28,7 +28,10 @@ interface FilledColumn extends Column {
 }
 
 function measureTable(results: Results, mode: string, measure: MeasureDescription): ReportTable {
-  const { contenders, samples } = results;
+  const { samples } = results;
+  const contenders = results.contenders.filter(({ name }) =>
+    samples.some((one) => one.mode === mode && one.measure === measure.name && one.contender === name),
+  );
   const placeOf = (contender: string): Place => ({ mode, measure: measure.name, contender });
   const column = (title: string, cell: (place: Place) => string | undefined): FilledColumn => ({
     title,

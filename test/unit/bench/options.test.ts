@@ -72,6 +72,7 @@ const WRONG: readonly (readonly [args: string, complaint: RegExp])[] = [
   ['--peer openvpn', /expected flanneld, wireguard-go, nebula/],
   ['--peer flanneld=', /expected flanneld/],
   ['--peer nebula --peer nebula=/x', /nebula is given twice/],
+  ['--from host --measure subnets-250', /needs --from pod/],
   ['--append', /--append needs --output/],
   ['--fast', /unknown option/],
   ['now', /too many arguments/],
