@@ -22,9 +22,8 @@ import { namePrefix, removeLeftovers, temporaryFolder } from './leftovers.js';
 import { until } from './until.js';
 
 export const PREFIX = '/coreos.com/network';
+/** Nodes are given one of the first 100 free subnets; those from 10.5.200.0 on are for what a test writes itself. */
 export const NETWORK = '10.5.0.0/16';
-/** Nodes get a subnet of 10.5.1.0 to 10.5.199.0; those from 10.5.200.0 on are for what a test writes itself. */
-export const NETWORK_CONFIG = { Network: NETWORK, SubnetMax: '10.5.199.0' };
 export const OUTSIDE_ADDRESS = '203.0.113.9';
 export const STRANGER_ADDRESS = '192.168.64.66';
 export const ETCD_ADDRESS = '192.168.64.1';
@@ -36,7 +35,7 @@ export interface ClusterOptions {
   readonly nodes: number;
   /** Pods on each node; they are plugged in by `startAll`. Default 1. */
   readonly pods?: number;
-  /** What is put under PREFIX/config; `null`: nothing. Default: `NETWORK_CONFIG`. */
+  /** What is put under PREFIX/config; `null`: nothing. Default: the Network 10.5.0.0/16. */
   readonly config?: object | null;
   readonly etcd?: EtcdOptions;
   /** Nodes (by number, from 1) behind the router, with the MTU of their link. */
@@ -259,7 +258,7 @@ export class Cluster {
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
-  async #build({ nodes, config = NETWORK_CONFIG, etcd, far = {} }: ClusterOptions): Promise<void> {
+  async #build({ nodes, config = { Network: NETWORK }, etcd, far = {} }: ClusterOptions): Promise<void> {
     this.underlay = await this.addNamespace('underlay');
     await this.underlay.addBridge('br0');
     await this.underlay.addAddress('br0', `${ETCD_ADDRESS}/24`);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { runCommand } from '../../../src/host/command.js';
 import type { LeaseAnswer, StatusAnswer } from '../../../src/observe/control-protocol.js';
-import { Cluster, NETWORK_CONFIG, type ClusterNode, type Pod } from '../../harness/cluster.js';
+import { Cluster, type ClusterNode, type Pod } from '../../harness/cluster.js';
 import { FLANNELCTL } from '../../harness/daemon.js';
 import { NotifySocket } from '../../harness/notify-socket.js';
 import { ping } from '../../harness/ping.js';
@@ -50,7 +50,7 @@ describe('a daemon that is watched', () => {
   });
 
   test('once it is ready, it says so to all of them', async () => {
-    await cluster.putConfig(NETWORK_CONFIG);
+    await cluster.putConfig({ Network: '10.5.0.0/16' });
     await node1.running.ready();
     await node1.addPod();
     await node2.start();
