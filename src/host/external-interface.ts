@@ -144,6 +144,8 @@ function byRegex(interfaces: readonly HostInterface[], expression: RegExp): Foun
 
 /** As far as it is used here, what `ip -json route show` and `route get` tell of a route. */
 interface IpRoute {
+  /** `local` for an address of this machine, which it reaches by `lo`; absent for an ordinary route. */
+  readonly type?: string;
   readonly dst: string;
   readonly dev?: string;
   readonly prefsrc?: string;
@@ -158,6 +160,7 @@ async function byRouteTo(interfaces: readonly HostInterface[], target: number, r
     // `ip` fails for an unreachable destination; a missing `ip` has been told when the interfaces were listed.
     return 'there is no route to it';
   }
+  if (routes[0]?.type === 'local') return "it is this machine's own address";
   const holder = interfaces.find((candidate) => candidate.name === routes[0]?.dev);
   if (holder === undefined) return 'there is no route to it';
   const source = parseIpv4(routes[0]?.prefsrc ?? '');

@@ -80,6 +80,7 @@ const REFUSALS: readonly [InterfaceChoice, RegExp][] = [
     { iface: ['eth9', '1.2.3.4'], ifaceRegex: ['^wl'], ifaceCanReach: '198.51.100.1' },
     /^--iface eth9: .*; --iface 1\.2\.3\.4: no interface has this address; --iface-regex \^wl: no address and no name matches; --iface-can-reach 198\.51\.100\.1: there is no route to it;/,
   ],
+  [{ ifaceCanReach: '192.168.1.2' }, /^--iface-can-reach 192\.168\.1\.2: it is this machine's own address;/],
   [{ publicIp: ip('9.9.9.9') }, /^--public-ip 9\.9\.9\.9: no interface has this address; behind NAT, say with --iface/],
 ];
 
