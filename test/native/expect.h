@@ -18,10 +18,11 @@ inline bool Expect(bool holds, const char* what, const char* file, int line) {
 }
 #define EXPECT(condition) Expect((condition), #condition, __FILE__, __LINE__)
 
-// The seed is the program's first argument, or chance; it is printed, for a run that failed to be repeated.
+// The programs take a folder for what they have to put somewhere, and a seed, which otherwise is chance; it is printed, for
+// a run that failed to be repeated.
 class Random {
  public:
-  Random(int argc, char** argv) : Random(argc > 1 ? strtoull(argv[1], nullptr, 10) : std::random_device{}()) {}
+  Random(int argc, char** argv) : Random(argc > 2 ? strtoull(argv[2], nullptr, 10) : std::random_device{}()) {}
   explicit Random(uint64_t seed) : engine_(seed) { printf("seed %llu\n", static_cast<unsigned long long>(seed)); }
 
   // 0 … below - 1.

@@ -13,13 +13,6 @@ const root = fileURLToPath(new URL('../../../../', import.meta.url));
 const skip = spawnSync('c++', ['--version']).status === 0 ? false : 'needs a C++ compiler';
 
 const SANITIZERS = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
-const PROGRAMS = {
-  batch_test: 'batches, retries, wake-ups, sockets',
-  checksum_test: 'the internet checksum',
-  segment_test: 'cutting of super-packets',
-  coalesce_test: 'merging of neighbouring segments',
-};
-
 function sourcesIn(folder: string): string[] {
   return readdirSync(join(root, folder))
     .filter((name) => name.endsWith('.cc') && name !== 'binding.cc')
@@ -39,6 +32,7 @@ describe('the native code keeps its contracts', { skip }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'flannelette-native-'));
   const object = (source: string) => join(folder, `${basename(source)}.o`);
   const libraries = sourcesIn('native');
+  const programs = sourcesIn('test/native');
   let sanitizers = SANITIZERS;
 
   before(async () => {
@@ -49,7 +43,7 @@ describe('the native code keeps its contracts', { skip }, () => {
     );
     if (!works) sanitizers = [];
     const options = ['-std=c++17', '-g', '-O1', '-Wall', '-Wextra', '-Werror', '-pthread', `-I${join(root, 'native')}`];
-    await inParallel([...sourcesIn('test/native'), ...libraries], (source) =>
+    await inParallel([...programs, ...libraries], (source) =>
       run('c++', [...options, ...sanitizers, '-c', source, '-o', object(source)]),
     );
   });
@@ -57,16 +51,12 @@ describe('the native code keeps its contracts', { skip }, () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  for (const [program, what] of Object.entries(PROGRAMS)) {
-    test(what, async () => {
-      const executable = join(folder, program);
-      const objects = [`${program}.cc`, ...libraries].map(object);
-      await run('c++', ['-pthread', ...sanitizers, ...objects, '-o', executable]);
-      // batch_test wants a folder for its sockets; the others, which take a seed, choose one and print it.
-      const ran = spawnSync(executable, program === 'batch_test' ? [folder] : [], {
-        encoding: 'utf8',
-        timeout: 120_000,
-      });
+  for (const program of programs) {
+    const name = basename(program, '.cc');
+    test(name, async () => {
+      const executable = join(folder, name);
+      await run('c++', ['-pthread', ...sanitizers, ...[program, ...libraries].map(object), '-o', executable]);
+      const ran = spawnSync(executable, [folder], { encoding: 'utf8', timeout: 120_000 });
       assert.equal(ran.status, 0, `${ran.stderr}${ran.stdout}`);
       assert.match(ran.stdout, /all passed/);
     });
