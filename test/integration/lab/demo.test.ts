@@ -29,6 +29,8 @@ test('the demo shows every leg of every trip, exits 0 and leaves nothing', async
   assert.match(stdout, /^ +node1 +flannel0 +0 +nothing, as it should be$/m);
   assert.match(stdout, /^ok +all pods → all pods .+ 30 of 30 pairs$/m);
   assert.match(stdout, /^ok +pod1a → pod2a +TCP/m);
+  assert.match(stdout, /^State +ready$/m, 'the agent tells its status');
+  assert.match(stdout, /^\* +10\.244\.0\.0\/24 +192\.168\.64\.11 /m, 'and its leases');
   assert.ok(!stdout.includes('\x1b'), 'no colours where there is no terminal');
   for (const line of stdout.split('\n')) assert.ok(line.length <= 120, line);
   assert.deepEqual(await remainsOf(name), []);
