@@ -44,11 +44,12 @@ export function markdownReport(results: Results, plots: (measure: string) => str
     const plot = plots(name);
     if (plot !== undefined) lines.push(`![${title}](${plot})`, '');
   }
-  for (const mode of results.modes) {
-    lines.push(heading(0, `Cable: ${mode.title}`), '', `eth0: ${offloadState(mode.offloads)}.`, '');
-    for (const table of tablesOfMode(results, mode.name)) {
+  for (const { name, title, offloads } of results.modes) {
+    lines.push(`<details><summary>Tables, cable: ${title}</summary>`, '', `eth0: ${offloadState(offloads)}.`, '');
+    for (const table of tablesOfMode(results, name)) {
       lines.push(heading(1, table.title), '', ...markdownTable(table), '');
     }
+    lines.push('</details>', '');
   }
   const failures = failureLines(results);
   if (failures.length > 0) lines.push(heading(0, 'What failed'), '', ...failures.map((line) => `- ${line}`), '');
