@@ -22,6 +22,10 @@ export function appendResults(earlier: Results, later: Results): Results {
   return {
     ...later,
     startedAt: earlier.startedAt,
+    machine: {
+      ...later.machine,
+      otherLoadPercent: Math.max(earlier.machine.otherLoadPercent, later.machine.otherLoadPercent),
+    },
     modes: united(earlier.modes, later.modes),
     measures: united(earlier.measures, later.measures),
     contenders: united(earlier.contenders, later.contenders),

@@ -18,7 +18,7 @@ import { goalTable } from './report/goals.js';
 import { circumstances, method, offloadState } from './report/markdown.js';
 import { publish } from './report/publish.js';
 import { tablesOfMode, textTable } from './report/tables.js';
-import { RESULTS_FORMAT, type Results } from './results.js';
+import { RESULTS_FORMAT, type Machine, type Results } from './results.js';
 import { runBench, type RunOutcome } from './run.js';
 import { UNDERLAY_MTU_BYTES, type Store } from './site.js';
 import { VETH_MODES } from './veth-mode.js';
@@ -31,6 +31,7 @@ export async function bench(options: BenchOptions, progress: Progress, signal: A
   const earlier = options.append && options.output !== undefined ? await readResults(options.output) : undefined;
   const startedAt = new Date();
   const makeContenders = await contendersOf(options, progress);
+  const machine = await describeMachine();
   const outcome = await runBench({
     contenders: makeContenders,
     required: ['flannelette'],
@@ -47,7 +48,7 @@ export async function bench(options: BenchOptions, progress: Progress, signal: A
     signal,
     progress,
   });
-  const now = describe(options, outcome, startedAt);
+  const now = describe(options, outcome, machine, startedAt);
   const results = earlier === undefined ? now : appendResults(earlier, now);
   process.stdout.write(`${reportLines(results).join('\n')}\n`);
 
@@ -87,7 +88,7 @@ function find<Named extends { readonly name: string }>(all: readonly Named[], na
   return found;
 }
 
-function describe(options: BenchOptions, outcome: RunOutcome, startedAt: Date): Results {
+function describe(options: BenchOptions, outcome: RunOutcome, machine: Machine, startedAt: Date): Results {
   const measures = [...MEASURES, ...OPTIONAL_MEASURES]
     .filter(({ name }) => outcome.samples.some(({ measure }) => measure === name))
     .map(({ name, title, figures }) => ({ name, title, figures }));
@@ -96,7 +97,7 @@ function describe(options: BenchOptions, outcome: RunOutcome, startedAt: Date): 
     startedAt: startedAt.toISOString(),
     endedAt: new Date().toISOString(),
     version: VERSION,
-    machine: describeMachine(),
+    machine,
     underlayMtuBytes: UNDERLAY_MTU_BYTES,
     from: options.from,
     seconds: options.seconds,

@@ -55,6 +55,8 @@ export interface Machine {
   readonly processors: number;
   readonly memoryGiB: number;
   readonly node: string;
+  /** How much of all processors others used just before the run, in percent: their work is in every figure. */
+  readonly otherLoadPercent: number;
 }
 
 /** A veth mode and what ethtool said of eth0 in it. */

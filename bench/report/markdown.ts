@@ -10,7 +10,7 @@ export function circumstances(results: Results): string {
   return (
     `${first === last ? first : `${first} to ${last}`}, ${machine.cpu} (${machine.processors} processors for everything, ` +
     `${machine.architecture}), ${machine.memoryGiB} GiB, Linux ${machine.kernel}, Node ${machine.node}, ` +
-    `flannelette ${results.version}`
+    `flannelette ${results.version}; others used ${machine.otherLoadPercent} % of the processors before it began`
   );
 }
 

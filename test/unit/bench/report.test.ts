@@ -84,7 +84,15 @@ test('goals are shown where the run tells something of them, met or not', () => 
 
 test('the Markdown report says where, when and how, and its tables are tables', () => {
   const report = markdownReport(RESULTS, (measure) => `plots/${measure}.svg`);
-  for (const part of ['2026-01-02', 'A Processor', 'Linux 6.1.0', 'underlay MTU 1500', 'tso on, gro off', '3 rounds']) {
+  for (const part of [
+    '2026-01-02',
+    'A Processor',
+    'Linux 6.1.0',
+    'underlay MTU 1500',
+    'tso on, gro off',
+    '3 rounds',
+    'others used 3 %',
+  ]) {
     assert.ok(report.includes(part), part);
   }
   assert.match(report, /^!\[TCP, one stream\]\(plots\/tcp\.svg\)$/m);
