@@ -1,31 +1,30 @@
 /** The native program that makes and counts datagrams (bench/native), compiled when it is first needed. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, statSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { FlannelError } from '../src/errors.js';
-import { runCommand } from '../src/host/command.js';
 import type { Namespace } from '../src/lab/namespace.js';
 import { ROOT } from '../test/harness/daemon.js';
+import { compileProgram } from './compile.js';
 import type { Endpoint } from './contenders/contender.js';
 
 const SOURCES = join(ROOT, 'bench/native');
-const PROGRAM = join(ROOT, 'dist/bench/native/traffic');
-const COMPILER_TIMEOUT_MS = 120_000;
 /** How long a command may take beyond the seconds that it was asked for. */
 const EXTRA_MS = 30_000;
 
-/** Compiles the program unless it is there and no older than its sources. @throws CommandError */
+let program: string | undefined;
+
+/** Compiles the program where it is not there or older than its sources. @throws CommandError */
 export async function buildTraffic(): Promise<void> {
   const sources = readdirSync(SOURCES).map((name) => join(SOURCES, name));
-  const newest = Math.max(...sources.map((path) => statSync(path).mtimeMs));
-  if (existsSync(PROGRAM) && statSync(PROGRAM).mtimeMs >= newest) return;
-  await mkdir(dirname(PROGRAM), { recursive: true });
-  const flags = ['-std=c++17', '-O2', '-fno-exceptions', '-Wall', '-Wextra', '-o', PROGRAM];
-  const units = sources.filter((path) => path.endsWith('.cc'));
-  await runCommand('c++', [...flags, ...units], { timeoutMs: COMPILER_TIMEOUT_MS });
+  program = await compileProgram({ name: 'traffic', sources });
+}
+
+function programPath(): string {
+  if (program === undefined) throw new Error('buildTraffic comes first');
+  return program;
 }
 
 type Words = Readonly<Record<string, string | number>>;
@@ -88,18 +87,18 @@ export function ask(from: Namespace, to: string, options: AskOptions): Promise<A
 }
 
 async function command<Report>(from: Namespace, name: string, options: Words, seconds: number): Promise<Report> {
-  const { stdout } = await from.exec(PROGRAM, words(name, options), { timeoutMs: seconds * 1000 + EXTRA_MS });
+  const { stdout } = await from.exec(programPath(), words(name, options), { timeoutMs: seconds * 1000 + EXTRA_MS });
   return JSON.parse(stdout) as Report;
 }
 
 /** Starts a server and waits until it says that it is ready. */
 async function startServer(at: Namespace, name: string, options: Words) {
-  const child = at.spawn(PROGRAM, words(name, options), { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = at.spawn(programPath(), words(name, options), { stdio: ['pipe', 'pipe', 'pipe'] });
   // What it writes at its end of input may find it gone.
   child.stdin?.on('error', () => undefined);
   let complaint = '';
   child.stderr?.on('data', (chunk: Buffer) => (complaint += chunk.toString()));
-  if (child.stdout === null) throw new FlannelError('LAB', `cannot start ${PROGRAM}`);
+  if (child.stdout === null) throw new FlannelError('LAB', 'the traffic program cannot be started');
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
   const next = async <Line>(): Promise<Line> => {
     const { value, done } = (await lines.next()) as IteratorResult<string, undefined>;

@@ -16,12 +16,24 @@ export function circumstances(results: Results): string {
 
 /** How it was measured, on one line. */
 export function method(results: Results): string {
-  const rounds = new Set(results.samples.map(({ round }) => round)).size;
+  const [least, most] = roundsOf(results);
+  const rounds = least === most ? String(most) : `${least} to ${most}`;
   return (
-    `${rounds} ${rounds === 1 ? 'round' : 'rounds'} in turn, ${results.seconds} s each; ` +
+    `${rounds} ${rounds === '1' ? 'round' : 'rounds'} in turn, ${results.seconds} s each; ` +
     `from ${results.from === 'pod' ? 'pod to pod' : 'node to node'}; underlay MTU ${results.underlayMtuBytes}; ` +
     `several streams are ${results.streams}`
   );
+}
+
+/** In how many rounds each thing was measured: the fewest and the most, for runs can be put together. */
+function roundsOf({ samples }: Results): [least: number, most: number] {
+  const counts = new Map<string, Set<number>>();
+  for (const { mode, measure, round } of samples) {
+    const rounds = counts.get(`${mode} ${measure}`) ?? new Set();
+    counts.set(`${mode} ${measure}`, rounds.add(round));
+  }
+  const sizes = [...counts.values()].map(({ size }) => size);
+  return [Math.min(...sizes), Math.max(...sizes)];
 }
 
 /** What ethtool says of a mode: `tso off, gro on`. */

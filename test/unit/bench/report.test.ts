@@ -98,6 +98,9 @@ test('the Markdown report says where, when and how, and its tables are tables', 
   assert.match(report, /^!\[TCP, one stream\]\(plots\/tcp\.svg\)$/m);
   assert.match(report, /^## Goals$/m);
   assert.match(report, /^- tcp, offloads, nebula: failed/m);
+  const wire = SAMPLES.filter(({ round }) => round === 1).map((sample) => ({ ...sample, mode: 'wire', round: 4 }));
+  const both = markdownReport({ ...RESULTS, samples: [...SAMPLES, ...wire] }, () => undefined);
+  assert.ok(both.includes('1 to 3 rounds in turn'));
   const table = markdownTable({ columns: [{ title: 'a' }, { title: 'b', align: 'right' }], rows: [['x|y', '1']] });
   assert.deepEqual(table, ['| a | b |', '| --- | ---: |', '| x\\|y | 1 |']);
 });
