@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { FlannelError, errorMessage } from '../errors.js';
+import { FlannelError, UsageError, errorMessage } from '../errors.js';
 import type { CommandContext } from './context.js';
 
 /** No configuration is longer; whatever is, is another file. */
@@ -14,9 +14,11 @@ export interface NetworkSource {
 /**
  * Reads a configuration from what stands on the command line: `-` is standard input, what begins with a brace is the
  * configuration itself, anything else is a file.
- * @throws FlannelError `HOST` when it cannot be read
+ * @throws FlannelError `HOST` when it cannot be read; UsageError for an empty argument
  */
 export async function readNetworkSource(argument: string, context: CommandContext): Promise<NetworkSource> {
+  if (argument === '')
+    throw new UsageError("configuration '': expected a file, - for standard input, or the JSON itself");
   if (argument.trimStart().startsWith('{')) return { text: argument.trim(), name: 'the given JSON' };
   if (argument === '-') {
     const chunks: Buffer[] = [];

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { UsageError } from '../errors.js';
 import type { CommandContext } from './context.js';
 
 /** Where `flanneld` listens unless it is told otherwise (`--control-socket`). */
@@ -20,7 +21,12 @@ export interface JsonOption {
 /** `--socket PATH`, for every command that asks the running daemon. flanneld's own variable moves its default. */
 export function addDaemonOptions(command: Command, { env }: Pick<CommandContext, 'env'>): Command {
   const preset = env.FLANNELD_CONTROL_SOCKET || DEFAULT_CONTROL_SOCKET;
-  return command.option('--socket <path>', 'control socket of the flanneld to ask', preset);
+  return command.option('--socket <path>', 'control socket of the flanneld to ask', readSocketPath, preset);
+}
+
+function readSocketPath(given: string): string {
+  if (given === '') throw new UsageError("--socket '': expected the path of a control socket");
+  return given;
 }
 
 /** `--json`, for every command that answers something. */

@@ -51,7 +51,10 @@ export function addDockerOptsCommand(program: Command, context: CommandContext):
       combinedKey: options.combinedKey,
       ipMasq: options.ipMasq,
     });
-    await writeDockerFile(options.dockerEnv, result.text, context);
+    const onStdout = options.dockerEnv === '-' || options.dockerEnv === '/dev/stdout';
+    // Standard output is written as it is: opening it anew would cut off what a redirected one already holds.
+    if (!onStdout) await writeDockerFile(options.dockerEnv, result.text);
+    else if (!options.json) context.stdout.write(result.text);
     if (options.json) {
       const { variables, combined } = result;
       printJson(context, { file: options.dockerEnv, variables, [options.combinedKey]: combined });
@@ -60,12 +63,7 @@ export function addDockerOptsCommand(program: Command, context: CommandContext):
   });
 }
 
-/** Standard output is written as it is: opening it anew would cut off what a redirected one already holds. */
-async function writeDockerFile(path: string, text: string, context: CommandContext): Promise<void> {
-  if (path === '-' || path === '/dev/stdout') {
-    context.stdout.write(text);
-    return;
-  }
+async function writeDockerFile(path: string, text: string): Promise<void> {
   try {
     await writeFile(path, text);
   } catch (error) {

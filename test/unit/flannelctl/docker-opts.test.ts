@@ -127,6 +127,15 @@ test('--json says what was written', async (t) => {
   });
 });
 
+test('--json for standard output is JSON and nothing else', async (t) => {
+  const source = join(await temporaryFolder(t), 'subnet.env');
+  await writeFile(source, SUBNET_ENV);
+  const { stdout } = await flannelctl(['docker-opts', '-f', source, '-d', '-', '--json']);
+  const { file, variables } = JSON.parse(stdout) as { file: string; variables: Record<string, string> };
+  assert.equal(file, '-');
+  assert.equal(variables.DOCKER_OPT_MTU, '--mtu=1472');
+});
+
 test(
   "a route by a gateway to the node's own subnet fails the command",
   { skip: !isRoot() && 'needs root' },

@@ -85,6 +85,14 @@ const REFUSED: readonly { args: string[]; line: RegExp }[] = [
     line: /^flannelctl: missing required argument 'subnet'; see 'flannelctl leases reserve --help'$/,
   },
   {
+    args: ['status', '--socket', ''],
+    line: /^flannelctl: --socket '': expected the path of a control socket$/,
+  },
+  {
+    args: ['network', 'check', ''],
+    line: /^flannelctl: configuration '': expected a file, - for standard input, or the JSON itself$/,
+  },
+  {
     args: ['status', 'node1'],
     line: /^flannelctl: too many arguments for 'status'.*; see 'flannelctl status --help'$/,
   },
