@@ -3,6 +3,8 @@ import { Command, CommanderError } from 'commander';
 import { UsageError, errorMessage } from '../errors.js';
 import { VERSION } from '../version.js';
 import { addDockerOptsCommand } from './commands/docker-opts.js';
+import { addDoctorCommand } from './commands/doctor.js';
+import { addDropsCommand } from './commands/drops.js';
 import { addExplainCommand } from './commands/explain.js';
 import { addLabCommand } from './commands/lab.js';
 import { addLeasesCommand } from './commands/leases.js';
@@ -39,7 +41,9 @@ export function buildProgram(context: CommandContext): Command {
   addDockerOptsCommand(program, context);
   addVersionCommand(program, context);
   program.commandsGroup('Where do packets go:');
+  addDropsCommand(program, context);
   addExplainCommand(program, context);
+  addDoctorCommand(program, context);
   program.commandsGroup('The whole network:');
   addNetworkCommand(program, context);
   program.commandsGroup('To try things:');

@@ -41,7 +41,8 @@ export interface EtcdServerOptions {
   readonly extraArguments?: readonly string[];
 }
 
-const CLIENT_SOCKET = 'client:0';
+/** The socket for clients, in the server's folder. */
+export const CLIENT_SOCKET = 'client:0';
 const PEER_SOCKET = 'peer:0';
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 10_000;

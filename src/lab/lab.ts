@@ -13,7 +13,15 @@ import { EtcdServer } from './etcd-server.js';
 import { Namespace } from './namespace.js';
 import { addPods, buildUnderlay } from './network.js';
 import { enterPlace, type EnteringCommand } from './places.js';
-import { checkLabName, networkConfig, planLab, type LabOptions, type LabPlan, type NodePlan } from './plan.js';
+import {
+  checkLabName,
+  LAB_PREFIX,
+  networkConfig,
+  planLab,
+  type LabOptions,
+  type LabPlan,
+  type NodePlan,
+} from './plan.js';
 import { endProcesses, recordProcess } from './process-record.js';
 import { DOCKER_PROGRAMS, LAB_PROGRAMS, requireLabMachine, type LabProgram } from './requirements.js';
 import { labFolder, labNames, loadState, makePlaceFolder, ownerRuns, saveState } from './state.js';
@@ -32,8 +40,6 @@ export interface UpOptions {
   /** Stays the owner after `up`: whoever takes the lab down ends this process first. */
   readonly keepOwner?: boolean;
 }
-
-const PREFIX = '/coreos.com/network';
 
 export class Lab {
   private constructor(private state: LabState) {}
@@ -186,7 +192,7 @@ export class Lab {
     signal.throwIfAborted();
 
     const etcd = await this.startEtcd();
-    await etcd.put(`${PREFIX}/config`, networkConfig(plan));
+    await etcd.put(`${LAB_PREFIX}/config`, networkConfig(plan));
     progress(`etcd at ${etcdEndpoint(plan)}`);
     progress(`network ${networkConfig(plan)}`);
     signal.throwIfAborted();

@@ -78,6 +78,8 @@ export interface LabPlan {
 }
 
 export const DEFAULT_LAB_NAME = 'lab';
+/** Where the network's keys begin: flannel's default. */
+export const LAB_PREFIX = '/coreos.com/network';
 export const MAX_NODES = 99;
 export const MAX_PODS = 26;
 

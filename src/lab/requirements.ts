@@ -11,6 +11,7 @@ const PACKAGES = {
   ping: 'iputils-ping',
   sysctl: 'procps',
   iptables: 'iptables',
+  nft: 'nftables',
   tcpdump: 'tcpdump',
   traceroute: 'traceroute',
   iperf3: 'iperf3',

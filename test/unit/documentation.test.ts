@@ -3,8 +3,11 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { DROP_REASONS } from '../../src/dataplane/drop-reasons.js';
+import { CHECKS } from '../../src/debug/doctor/doctor.js';
+import { HOST_DROP_REASONS } from '../../src/debug/explain/packet-spec.js';
 import { processContext } from '../../src/flannelctl/context.js';
 import { buildProgram } from '../../src/flannelctl/program.js';
+import { FAULT_NAMES } from '../../src/lab/faults.js';
 import { createMetrics } from '../../src/observe/metrics.js';
 
 /** The checkout, seen from `dist/test/unit`. */
@@ -44,6 +47,22 @@ test('every command of flannelctl is in the configuration page', () => {
     if (command.name() === 'help') continue;
     assert.match(page, new RegExp(`^\\| \`${command.name()}\\b`, 'm'), command.name());
   }
+});
+
+test("every check of the doctor and every drop reason of the host's is in the debugging page, and no other", () => {
+  const page = read('docs/debugging.md');
+  const rows = (section: string): string[] => {
+    const text = page.split(`## ${section}\n`)[1].split('\n## ')[0];
+    return [...text.matchAll(/^\| `([a-z0-9-]+)` \|/gm)].map(([, name]) => name);
+  };
+  assert.deepEqual(rows('Doctor'), Object.keys(CHECKS));
+  assert.deepEqual(rows('Explain'), [...HOST_DROP_REASONS]);
+});
+
+test('every fault of the lab is in its page, and no other', () => {
+  const section = read('docs/lab.md').split('## Faults')[1].split('\n## ')[0];
+  const named = [...section.matchAll(/^\| `([a-z-]+)` \|/gm)].map(([, name]) => name);
+  assert.deepEqual(named, [...FAULT_NAMES]);
 });
 
 test('links between the pages lead somewhere', () => {

@@ -9,6 +9,7 @@ import { closeFd, openTun, openUdp, setTunPersistent } from '../../dataplane/nat
 import type { ExternalInterface } from '../../host/external-interface.js';
 import { listInterfaces } from '../../host/interfaces.js';
 import { configureLink, type LinkSettings } from '../../host/link.js';
+import { RawSender } from '../../host/raw-sender.js';
 import { listRoutes } from '../../host/routes.js';
 import type { NetworkConfig } from '../../subnet/network-config.js';
 import type { Backend, BackendOptions, RunningBackend } from '../backend.js';
@@ -19,7 +20,6 @@ import { LinkKeeper } from './link-keeper.js';
 import { overlayMtu } from './mtu.js';
 import { assertRouteIsFree, chooseOverlayDevice } from './overlay-device.js';
 import { OwnAddresses } from './own-addresses.js';
-import { RawSender } from './raw-sender.js';
 import { RunningUdpBackend } from './running-udp-backend.js';
 import { SlowPath } from './slow-path.js';
 import { StrangerLog } from './stranger-log.js';

@@ -29,7 +29,10 @@ export interface ExplainStep {
  * Why a packet is dropped before or behind the dataplane, which has reasons of its own (`drop-reasons.ts`); where the
  * kernel drops for one of those, it has that name: `ttl-exceeded`, `packet-too-big`.
  */
-export type HostDropReason = 'no-route' | 'unreachable' | 'forwarding-off' | 'rp-filter' | 'firewall';
+export const HOST_DROP_REASONS = ['no-route', 'unreachable', 'forwarding-off', 'rp-filter', 'firewall'] as const;
+
+/** One of {@link HOST_DROP_REASONS}. */
+export type HostDropReason = (typeof HOST_DROP_REASONS)[number];
 
 /** What would become of the packet: the shape of `flannelctl explain --json`. */
 export interface Explanation {

@@ -1,9 +1,11 @@
 import type { Command } from 'commander';
 import type { CommandContext } from '../context.js';
 import { addExamples } from '../options.js';
+import { addLabBreakCommand } from './lab-break.js';
 import { addLabDemoCommand } from './lab-demo.js';
 import { addLabDownCommand } from './lab-down.js';
 import { addLabExecCommand } from './lab-exec.js';
+import { addLabHealCommand } from './lab-heal.js';
 import { addLabListCommand } from './lab-list.js';
 import { addLabLogsCommand } from './lab-logs.js';
 import { addLabRestartCommand } from './lab-restart.js';
@@ -15,7 +17,7 @@ export function addLabCommand(program: Command, context: CommandContext): void {
   const lab = program
     .command('lab')
     .helpCommand(false)
-    .usage('demo | up | status | exec | logs | restart | list | down')
+    .usage('demo | up | status | exec | logs | restart | break | heal | list | down')
     .summary('several nodes on this machine, to try things on')
     .description(
       'Builds a small cluster out of network namespaces: an underlay, nodes with a flanneld each, pods behind a bridge ' +
@@ -32,6 +34,8 @@ export function addLabCommand(program: Command, context: CommandContext): void {
   addLabExecCommand(lab, context);
   addLabLogsCommand(lab, context);
   addLabRestartCommand(lab, context);
+  addLabBreakCommand(lab, context);
+  addLabHealCommand(lab, context);
   addLabListCommand(lab, context);
   addLabDownCommand(lab, context);
 }

@@ -4,7 +4,7 @@
  */
 import { createSocket } from 'node:dgram';
 import { createInterface } from 'node:readline';
-import { RawSender } from '../../../src/backend/udp/raw-sender.js';
+import { RawSender } from '../../../src/host/raw-sender.js';
 import { explainPacket } from '../../../src/debug/explain/explain.js';
 import { ThisHost } from '../../../src/debug/explain/host-view.js';
 import type { PacketSpec } from '../../../src/debug/explain/packet-spec.js';

@@ -1,11 +1,11 @@
 /**
- * Sends IPv4 packets that bring their own header, routed by the host as if it had made them. ICMP errors go this way
- * and not through the overlay device: what is written there with one of the host's own addresses as source, the kernel
- * drops as martian.
+ * Sends IPv4 packets that bring their own header, routed by the host as if it had made them: echo requests, and ICMP
+ * errors. Those go this way and not through the overlay device, for what is written there with one of the host's own
+ * addresses as source, the kernel drops as martian.
  */
-import { errorMessage, FlannelError } from '../../errors.js';
-import { formatIpv4 } from '../../packet/address.js';
-import { ipv4Destination } from '../../packet/ipv4.js';
+import { errorMessage, FlannelError } from '../errors.js';
+import { formatIpv4 } from '../packet/address.js';
+import { ipv4Destination } from '../packet/ipv4.js';
 import type { Socket } from 'raw-socket';
 
 /** IPPROTO_RAW: see raw(7). */
@@ -34,7 +34,7 @@ export class RawSender {
     } catch (error) {
       throw new FlannelError(
         'BACKEND',
-        `cannot open a raw socket for ICMP errors (${errorMessage(error)}): run as root, after \`npm run build\``,
+        `cannot open a raw socket (${errorMessage(error)}): run as root, after \`npm run build\``,
         { cause: error },
       );
     }

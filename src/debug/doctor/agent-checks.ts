@@ -1,0 +1,110 @@
+/** The agent itself: whether it runs, what it holds, and what it uses of the kernel. */
+import type { LeaseAnswer, StatusAnswer } from '../../observe/control-protocol.js';
+import { fail, ok, skip, warn, type Fact, type Finding } from './check.js';
+import type { NodeFacts, QueueFacts } from './facts.js';
+
+/** A lease that ends sooner has not been renewed in time: the default margin is an hour. */
+const EXPIRY_WARNING_MS = 30 * 60_000;
+
+export function checkAgent({ status }: Pick<NodeFacts, 'status'>): Finding {
+  if (!status.known) return fail(status.why, 'start flanneld, or name its --control-socket with --socket PATH');
+  const { state, reason, version, pid, backend } = status.value;
+  const failed = (backend?.workers ?? []).filter((worker) => worker.state === 'failed' || worker.state === 'stopped');
+  if (failed.length > 0) {
+    const names = failed.map(({ name, state: how }) => `${name} ${how}`).join(', ');
+    return fail(`packet workers do not run: ${names}`, 'see the log of flanneld; a restart keeps pods and lease');
+  }
+  if (state === 'ready') return ok(`flanneld ${version} is ready, pid ${pid}`);
+  const why = reason ?? 'it has not said why';
+  return fail(
+    `flanneld ${version} is not ready (${state}): ${why}`,
+    'docs/troubleshooting.md tells what each line means',
+  );
+}
+
+export function checkLease({ status, nowMs }: Pick<NodeFacts, 'status' | 'nowMs'>): Finding {
+  if (!status.known) return skip('the agent does not answer');
+  const { lease, state, reason } = status.value;
+  if (lease === undefined) {
+    const lost = state === 'lease' && reason !== undefined && status.value.backend !== undefined;
+    if (!lost) return fail('this node holds no lease', 'see the check "agent" for what it waits for');
+    return fail(reason, 'find out who is right: release the other lease, or restart this agent for another subnet');
+  }
+  if (lease.reserved) return ok(`${lease.subnet} is reserved and never expires`);
+  if (lease.expires === null) return ok(`${lease.subnet}; its expiry is not known`);
+  const leftMs = Date.parse(lease.expires) - nowMs;
+  const minutes = Math.round(leftMs / 60_000);
+  if (leftMs <= 0) {
+    return fail(`the lease of ${lease.subnet} ran out at ${lease.expires}`, 'see the checks "etcd" and "clock"');
+  }
+  if (leftMs < EXPIRY_WARNING_MS) {
+    const remedy = 'see the check "etcd": a renewal is tried every minute from --subnet-lease-renew-margin on';
+    return warn(`the lease of ${lease.subnet} ends in ${minutes} min and is not renewed`, remedy);
+  }
+  return ok(`${lease.subnet}, until ${lease.expires}`);
+}
+
+/** Other nodes send to the PublicIP; two leases with one mean that one of the two nodes gets what is the other's. */
+export function checkPublicIp({ status, leases }: Pick<NodeFacts, 'status' | 'leases'>): Finding {
+  if (!leases.known || !status.known) return skip('the agent does not answer');
+  const byAddress = new Map<string, LeaseAnswer[]>();
+  for (const lease of leases.value) byAddress.set(lease.publicIP, [...(byAddress.get(lease.publicIP) ?? []), lease]);
+  const shared = [...byAddress].filter(([, held]) => held.length > 1);
+  const list = shared.map(([address, held]) => `${address} holds ${held.map(({ subnet }) => subnet).join(' and ')}`);
+  const remedy =
+    'release the lease that is left over (flannelctl leases release SUBNET), or give each node a --public-ip of its own';
+  const own = shared.find(([address]) => address === status.value.publicIP);
+  if (own !== undefined) return fail(`this node's public IP ${own[0]} stands in ${own[1].length} leases`, remedy, list);
+  if (shared.length > 0) return warn(`${shared.length} public IPs stand in several leases`, remedy, list);
+  return ok(`${leases.value.length} leases, each with a public IP of its own`);
+}
+
+/** What `flannelctl status` tells of one thing that the dataplane may use of the kernel. */
+interface OffloadFact {
+  readonly name: string;
+  readonly state: 'on' | 'off';
+  readonly reason?: string;
+  readonly stepDowns: number;
+}
+
+export function checkOffloads({ status }: Pick<NodeFacts, 'status'>): Finding {
+  if (!status.known || status.value.backend === undefined) return skip('no dataplane runs');
+  const { offloads } = status.value.backend as StatusAnswer['backend'] & { offloads?: readonly OffloadFact[] };
+  if (offloads === undefined) return skip('this flanneld does not tell which offloads it uses');
+  const on = offloads.filter(({ state }) => state === 'on').map(({ name }) => name);
+  const evidence = offloads
+    .filter(({ reason }) => reason !== undefined)
+    .map(({ name, state, reason }) => `${name} is ${state}: ${reason}`);
+  const given = offloads.filter(({ stepDowns }) => stepDowns > 0);
+  if (given.length > 0) {
+    const names = given.map(({ name, stepDowns }) => `${name} (${stepDowns} times)`).join(', ');
+    const remedy = 'packets flow, only slower; the log says what the kernel or a device refused';
+    return warn(`given up while packets flowed: ${names}`, remedy, evidence);
+  }
+  return ok(on.length === 0 ? 'none are in use' : `in use: ${on.join(', ')}`, evidence);
+}
+
+/** Lost packets that are fewer than this share are a burst long ago. */
+const NOTABLE_LOSS = 0.001;
+
+export function checkBuffers({ status, queues }: Pick<NodeFacts, 'status' | 'queues'>): Finding {
+  if (!queues.known) return skip(queues.why);
+  const { socketDrops, deviceDrops, dropsWhileLooking } = queues.value;
+  const backend = status.known ? status.value.backend : undefined;
+  const evidence = [
+    `the tunnel's socket: ${socketDrops} datagrams lost, ${backend?.decap.packets ?? 0} delivered`,
+    `${backend?.device ?? 'the overlay device'}: ${deviceDrops} packets lost, ${backend?.encap.packets ?? 0} forwarded`,
+  ];
+  const remedy =
+    'more --workers, or fewer packets: is a processor busy (top)? ' +
+    'net.core.rmem_max of 4194304 or more lets the socket have the buffer it asks for';
+  if (dropsWhileLooking > 0) return fail(`${dropsWhileLooking} packets found no room just now`, remedy, evidence);
+  if (isNotable(queues, backend)) return warn('more than one packet in 1,000 found no room', remedy, evidence);
+  return ok(socketDrops + deviceDrops === 0 ? 'no packet was lost for want of room' : 'next to none lost', evidence);
+}
+
+function isNotable(queues: Extract<Fact<QueueFacts>, { known: true }>, backend: StatusAnswer['backend']): boolean {
+  const { socketDrops, deviceDrops } = queues.value;
+  const { encap, decap } = backend ?? { encap: { packets: 0 }, decap: { packets: 0 } };
+  return socketDrops > NOTABLE_LOSS * decap.packets || deviceDrops > NOTABLE_LOSS * encap.packets;
+}

@@ -1,0 +1,36 @@
+import type { CheckResult } from '../debug/doctor/check.js';
+import type { Paint } from './paint.js';
+
+/** The checks for people: a line each, and below one that is not well what it stands on and what to do. */
+export function doctorReport(checks: readonly CheckResult[], paint: Paint): string[] {
+  const width = Math.max(...checks.map(({ id }) => id.length));
+  const indent = ' '.repeat(width + 8);
+  const lines = checks.flatMap(({ id, status, summary, remedy, evidence = [] }) => [
+    `${wordStatus(status, paint)}  ${id.padEnd(width)}  ${status === 'skip' ? paint.faint(summary) : summary}`,
+    ...(status === 'warn' || status === 'fail' ? evidence.map((line) => `${indent}${line}`) : []),
+    ...(remedy === undefined ? [] : [`${indent}→ ${remedy}`]),
+  ]);
+  return [...lines, '', summary(checks, paint)];
+}
+
+function wordStatus(status: CheckResult['status'], paint: Paint): string {
+  const text = status.padEnd(4);
+  switch (status) {
+    case 'ok':
+      return paint.good(text);
+    case 'warn':
+      return paint.warning(text);
+    case 'fail':
+      return paint.bad(text);
+    case 'skip':
+      return paint.faint(text);
+  }
+}
+
+function summary(checks: readonly CheckResult[], paint: Paint): string {
+  const count = (wanted: CheckResult['status']): number => checks.filter(({ status }) => status === wanted).length;
+  const skipped = count('skip') === 0 ? '' : `, ${count('skip')} skipped`;
+  if (count('fail') > 0) return paint.bad(`${count('fail')} failed, ${count('warn')} to look at${skipped}`);
+  if (count('warn') > 0) return paint.warning(`nothing failed, ${count('warn')} to look at${skipped}`);
+  return paint.good(`this node is well${skipped}`);
+}

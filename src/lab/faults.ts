@@ -1,0 +1,185 @@
+/**
+ * Faults of a lab, to learn the tools on: each is something that happens to real clusters, and can be taken away again.
+ * Whatever breaks a node's connection is done outside of the node, in the underlay, where real nodes cannot look either.
+ */
+import { join } from 'node:path';
+import { FlannelError } from '../errors.js';
+import { runCommand } from '../host/command.js';
+import { parseIpv4, formatIpv4 } from '../packet/address.js';
+import { EtcdGateway } from './etcd-gateway.js';
+import { CLIENT_SOCKET } from './etcd-server.js';
+import { Namespace } from './namespace.js';
+import { LAB_PREFIX, type LabPlan, type NodePlan } from './plan.js';
+import { requireLabMachine } from './requirements.js';
+import { placeFolder } from './state.js';
+
+export const FAULT_NAMES = ['mtu', 'firewall', 'node-down', 'rp-filter', 'stolen-lease', 'limit'] as const;
+export type FaultName = (typeof FAULT_NAMES)[number];
+
+/** Where a fault strikes. */
+export interface FaultPlace {
+  readonly plan: LabPlan;
+  readonly node: NodePlan;
+  /** The other node of the pair, for a fault that can be between two. */
+  readonly peer?: NodePlan;
+}
+
+interface Fault {
+  readonly summary: string;
+  /** Returns what was done, in words. */
+  break(place: FaultPlace): Promise<string>;
+  /** Takes it away from a node, whether it is there or not. */
+  heal(place: FaultPlace): Promise<void>;
+}
+
+const NARROW_MTU_BYTES = 1400;
+const ORDINARY_MTU_BYTES = 1500;
+const FIREWALL_TABLE = 'flannelette-fault';
+/** On the underlay, and nobody's. */
+const THIEF_HOST_NUMBER = 99;
+const TUNNEL_PORT = 8285;
+
+/** By their names, which are what `flannelctl lab break` takes. */
+export const FAULTS: Readonly<Record<FaultName, Fault>> = {
+  mtu: {
+    summary: `the underlay to a node carries ${NARROW_MTU_BYTES} bytes only, and does not say so`,
+    async break(place) {
+      await underlay(place).setMtu(place.node.name, NARROW_MTU_BYTES);
+      return `packets of more than ${NARROW_MTU_BYTES} bytes to ${place.node.name} vanish on the underlay`;
+    },
+    heal: (place) => underlay(place).setMtu(place.node.name, ORDINARY_MTU_BYTES),
+  },
+  firewall: {
+    summary: `a firewall in the underlay eats UDP ${TUNNEL_PORT} of a node, or between two`,
+    async break(place) {
+      const { node, peer } = place;
+      const between = peer === undefined ? 'its datagrams' : `those between it and ${peer.name}`;
+      await nft(place, `${removeTable()}\n${firewallTable(node, peer)}`);
+      return `UDP ${TUNNEL_PORT} of ${node.name} is dropped on the underlay: ${between}`;
+    },
+    heal: (place) => nft(place, removeTable()),
+  },
+  'node-down': {
+    summary: "a node's cable is pulled",
+    async break(place) {
+      await underlay(place).ip(`link set ${place.node.name} down`);
+      return `${place.node.name} is cut off from the underlay`;
+    },
+    heal: (place) => underlay(place).setUp(place.node.name),
+  },
+  'rp-filter': {
+    summary: 'strict reverse path filtering on a node, as some distributions set it',
+    async break({ plan, node }) {
+      await setReversePathFilter(plan, node, '1');
+      return `net.ipv4.conf.*.rp_filter is 1 on ${node.name}`;
+    },
+    async heal({ plan, node }) {
+      const { stdout } = await machine(node).exec('sysctl', ['-n', 'net.ipv4.conf.default.rp_filter']);
+      await setReversePathFilter(plan, node, stdout.trim());
+    },
+  },
+  'stolen-lease': {
+    summary: "a node's subnet stands in etcd as another's",
+    async break(place) {
+      const thief = thiefOf(place.plan);
+      await etcd(place.plan).put(leaseKey(place.node), JSON.stringify({ PublicIP: thief, PublicIPv6: null }));
+      return `the lease of ${place.node.subnet}, ${place.node.name}'s, belongs to ${thief} now`;
+    },
+    async heal({ plan, node }) {
+      const value = await etcd(plan).get(leaseKey(node));
+      // The agent takes the subnet back as soon as it is free.
+      if (value?.includes(`"${thiefOf(plan)}"`) === true) await etcd(plan).delete(leaseKey(node));
+    },
+  },
+  limit: {
+    summary: 'the underlay to a node carries 128 kbit/s, with hardly a queue',
+    async break(place) {
+      const shape = ['tbf', 'rate', '128kbit', 'burst', '5kb', 'limit', '10kb'];
+      await tc(place, ['replace', 'dev', place.node.name, 'root', ...shape]);
+      return `what goes to ${place.node.name} on the underlay is limited to 128 kbit/s`;
+    },
+    // Without one there is nothing to delete, and tc says so.
+    heal: (place) => tc(place, ['delete', 'dev', place.node.name, 'root'], true),
+  },
+};
+
+/**
+ * Breaks something.
+ * @returns what was done, in words
+ * @throws FlannelError `LAB` for a node that is not there, or a pair for a fault that has none
+ */
+export async function breakLab(plan: LabPlan, fault: FaultName, node: string, peer?: string): Promise<string> {
+  if (peer !== undefined && fault !== 'firewall') {
+    throw new FlannelError('LAB', `the fault "${fault}" strikes one node: --peer goes with "firewall" only`);
+  }
+  if (peer === node) throw new FlannelError('LAB', `--peer ${node}: name another node than --node`);
+  requireLabMachine(fault === 'firewall' ? ['nft'] : []);
+  return FAULTS[fault].break({
+    plan,
+    node: findNode(plan, node),
+    peer: peer === undefined ? undefined : findNode(plan, peer),
+  });
+}
+
+/** Takes faults away from every node: one of them, or all. */
+export async function healLab(plan: LabPlan, fault?: FaultName): Promise<void> {
+  for (const name of fault === undefined ? FAULT_NAMES : [fault]) {
+    for (const node of plan.nodes) await FAULTS[name].heal({ plan, node });
+  }
+}
+
+function findNode(plan: LabPlan, name: string): NodePlan {
+  const node = plan.nodes.find((one) => one.name === name);
+  if (node !== undefined) return node;
+  throw new FlannelError('LAB', `there is no node "${name}": node1 to node${plan.nodes.length} are`);
+}
+
+function underlay({ plan }: FaultPlace): Namespace {
+  return Namespace.attach(plan.underlay.namespace);
+}
+
+function machine(node: NodePlan): Namespace {
+  return Namespace.attach(node.namespace);
+}
+
+async function setReversePathFilter(plan: LabPlan, node: NodePlan, value: string): Promise<void> {
+  const devices = ['all', ...(plan.overlayDevice === null ? [] : [plan.overlayDevice])];
+  for (const device of devices) await machine(node).setSysctl(`net.ipv4.conf.${device}.rp_filter`, value);
+}
+
+/** A table that is deleted is made first, for deleting one that is not there is an error. */
+function removeTable(): string {
+  return `add table bridge ${FIREWALL_TABLE}\ndelete table bridge ${FIREWALL_TABLE}`;
+}
+
+function firewallTable(node: NodePlan, peer: NodePlan | undefined): string {
+  const pairs = [
+    ['saddr', 'daddr'],
+    ['daddr', 'saddr'],
+  ];
+  const rules = pairs.map(([mine, others]) => {
+    const other = peer === undefined ? '' : ` ip ${others} ${peer.address}`;
+    return `ip ${mine} ${node.address}${other} udp dport ${TUNNEL_PORT} drop`;
+  });
+  return `table bridge ${FIREWALL_TABLE} {\n chain forward {\n  type filter hook forward priority 0;\n  ${rules.join('\n  ')}\n }\n}`;
+}
+
+async function nft(place: FaultPlace, script: string): Promise<void> {
+  await underlay(place).exec('nft', ['-f', '-'], { input: `${script}\n` });
+}
+
+async function tc({ plan }: FaultPlace, args: readonly string[], allowFailure = false): Promise<void> {
+  await runCommand('tc', ['-n', plan.underlay.namespace, 'qdisc', ...args], { allowFailure });
+}
+
+function etcd(plan: LabPlan): EtcdGateway {
+  return new EtcdGateway(join(placeFolder(plan.name, plan.etcd.name), CLIENT_SOCKET));
+}
+
+function leaseKey({ subnet }: NodePlan): string {
+  return `${LAB_PREFIX}/subnets/${subnet.replace('/', '-')}`;
+}
+
+function thiefOf(plan: LabPlan): string {
+  return formatIpv4((parseIpv4(plan.underlay.cidr.split('/')[0]) ?? 0) + THIEF_HOST_NUMBER);
+}
