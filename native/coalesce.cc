@@ -219,7 +219,6 @@ bool Coalescer::Join(Write* write, uint32_t number, const InnerHeaders& headers)
   }
   if (id != (constant_ids ? Load16(first + kIpId) : write->next_id)) return false;
   if (write->protocol == kTcp) {
-    if (headers.header_bytes() != write->header_bytes) return false;
     const uint8_t* const tcp = packet + kIpHeaderBytes;
     if (Load32(tcp + kTcpSequence) != write->next_sequence) return false;
     if (!SameTcpHeader(first + kIpHeaderBytes, tcp, headers.transport_header_bytes)) return false;

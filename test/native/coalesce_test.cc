@@ -296,7 +296,28 @@ void UdpWithoutAChecksumPassesBy() {
 }
 
 void UdpWithAnotherLengthPassesBy() {
-  EXPECT((WithSecond(UdpShape(), [](std::string* packet) { SetWord(packet, 24, 107); }, false) == kApart));
+  const auto change = [](std::string* packet) {
+    SetWord(packet, 24, 107);
+    SetWord(packet, 26, 0);  // and a checksum that is right but for that
+    SetWord(packet, 26, ~ReferenceSum(PseudoHeader(*packet) + packet->substr(20)) & 0xffff);
+  };
+  EXPECT((WithSecond(UdpShape(), change, false) == kApart));
+}
+
+void BytesBeyondThePacketAreNotMergedIn() {
+  for (const PacketShape& shape : {TcpShape(), UdpShape()}) {
+    EXPECT((WithSecond(shape, [](std::string* packet) { packet->append(2, '\0'); }, false) == kApart));
+  }
+}
+
+// Even where what comes after it would fit what came before.
+void WhatCannotBeMergedIsNotOvertakenByItsFlow() {
+  for (PacketShape shape : {TcpShape(), UdpShape()}) {
+    std::vector<std::string> packets = Run(shape, 3, 100, 100);
+    shape.id = 7;
+    packets.insert(packets.begin() + 1, MakePacket(shape, ""));
+    EXPECT((Merge(packets).carried == Carried{{0}, {1}, {2, 3}}));
+  }
 }
 
 // A checksum of 0xffff says the same as 0, but segmentation writes 0.
@@ -524,6 +545,8 @@ int main(int argc, char** argv) {
   ABadChecksumPassesByInItsPlace();
   UdpWithoutAChecksumPassesBy();
   UdpWithAnotherLengthPassesBy();
+  BytesBeyondThePacketAreNotMergedIn();
+  WhatCannotBeMergedIsNotOvertakenByItsFlow();
   AChecksumThatSegmentationDoesNotWritePassesBy();
   ConstantIdsAreMergedOnlyWhereTheyMayBe();
   NoPacketOutgrowsItsLimits();
