@@ -16,10 +16,15 @@ const EXTRA_MS = 30_000;
 
 let program: string | undefined;
 
-/** Compiles the program where it is not there or older than its sources. @throws CommandError */
-export async function buildTraffic(): Promise<void> {
+/**
+ * Compiles the program where it is not there or older than its sources.
+ * @returns its path
+ * @throws CommandError when it does not compile
+ */
+export async function buildTraffic(): Promise<string> {
   const sources = readdirSync(SOURCES).map((name) => join(SOURCES, name));
   program = await compileProgram({ name: 'traffic', sources });
+  return program;
 }
 
 function programPath(): string {
