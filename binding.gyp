@@ -4,7 +4,9 @@
       "target_name": "flannelette",
       "sources": [
         "native/binding.cc",
-        "native/batch.cc",
+        "native/encap_batch.cc",
+        "native/decap_batch.cc",
+        "native/train.cc",
         "native/tun.cc",
         "native/udp.cc",
         "native/wait.cc",

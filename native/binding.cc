@@ -8,7 +8,8 @@
 
 #include <unistd.h>
 
-#include "batch.h"
+#include "decap_batch.h"
+#include "encap_batch.h"
 #include "layout.h"
 #include "notify.h"
 #include "tun.h"
@@ -17,9 +18,10 @@
 
 namespace {
 
-using flannelette::Batch;
+using flannelette::DecapBatch;
+using flannelette::EncapBatch;
 
-constexpr size_t kMaxArguments = 5;
+constexpr size_t kMaxArguments = 6;
 
 struct Arguments {
   Arguments(napi_env environment, napi_callback_info info) : env(environment) {
@@ -53,6 +55,7 @@ struct Arguments {
     return text;
   }
 
+  template <typename Batch>
   Batch* TheBatch() const {
     void* batch = nullptr;
     napi_get_value_external(env, values[0], &batch);
@@ -70,10 +73,17 @@ napi_value Integer(napi_env env, int32_t value) {
   return result;
 }
 
-// openTun(name, multiQueue): fd
+// openTun(name, multiQueue, virtio): fd
 napi_value OpenTun(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
-  return Integer(env, flannelette::OpenTun(arguments.Text(0).c_str(), arguments.Flag(1)));
+  return Integer(env, flannelette::OpenTun(arguments.Text(0).c_str(), arguments.Flag(1), arguments.Flag(2)));
+}
+
+// setTunOffloads(fd, checksum, tso, uso)
+napi_value SetTunOffloads(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return Integer(env, flannelette::SetTunOffloads(arguments.Integer(0), arguments.Flag(1), arguments.Flag(2),
+                                                  arguments.Flag(3)));
 }
 
 // tunName(fd): name, or a number
@@ -98,6 +108,13 @@ napi_value OpenUdp(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   return Integer(env, flannelette::OpenUdp(arguments.Unsigned(0), static_cast<uint16_t>(arguments.Unsigned(1)),
                                            arguments.Flag(2), arguments.Integer(3)));
+}
+
+// tryUdpOffload(fd, offload)
+napi_value TryUdpOffload(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return Integer(env, flannelette::TryUdpOffload(arguments.Integer(0),
+                                                 static_cast<flannelette::Offload>(arguments.Unsigned(1))));
 }
 
 // pathMtu(source, destination): bytes
@@ -129,8 +146,9 @@ napi_value NotifySocket(napi_env env, napi_callback_info info) {
   return Integer(env, flannelette::NotifySocket(path.data(), path.size(), message.data(), message.size()));
 }
 
-// createBatch(arena, descriptors, tun, socket, wakeup): batch. The caller keeps arena and descriptors alive as long as
-// the batch is used.
+// createEncapBatch, createDecapBatch(arena, descriptors, tun, socket, wakeup, offloads): batch. The caller keeps arena and
+// descriptors alive as long as the batch is used.
+template <typename Batch>
 napi_value CreateBatch(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   void* arena = nullptr;
@@ -141,35 +159,44 @@ napi_value CreateBatch(napi_env env, napi_callback_info info) {
   napi_get_typedarray_info(env, arguments.values[1], nullptr, &words, &descriptors, nullptr, nullptr);
   auto batch = std::make_unique<Batch>(static_cast<uint8_t*>(arena), arena_bytes, static_cast<int32_t*>(descriptors),
                                        words / flannelette::kDescriptorWords, arguments.Integer(2),
-                                       arguments.Integer(3), arguments.Integer(4));
+                                       arguments.Integer(3), arguments.Integer(4), arguments.Unsigned(5));
   napi_value result = nullptr;
   const auto finalize = [](napi_env, void* data, void*) { delete static_cast<Batch*>(data); };
   if (napi_create_external(env, batch.get(), finalize, nullptr, &result) == napi_ok) batch.release();
   return result;
 }
 
-// encapReceive(batch): count
-napi_value EncapReceive(napi_env env, napi_callback_info info) {
-  return Integer(env, Arguments(env, info).TheBatch()->EncapReceive());
+// encapReceive, decapReceive(batch): count
+template <typename Batch>
+napi_value Receive(napi_env env, napi_callback_info info) {
+  return Integer(env, Arguments(env, info).TheBatch<Batch>()->Receive());
 }
 
-// encapTransmit(batch, count)
-napi_value EncapTransmit(napi_env env, napi_callback_info info) {
+// encapTransmit, decapTransmit(batch, count): steps down that are to be taken
+template <typename Batch>
+napi_value Transmit(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
-  arguments.TheBatch()->EncapTransmit(arguments.Unsigned(1));
-  return nullptr;
+  Batch* const batch = arguments.TheBatch<Batch>();
+  batch->Transmit(arguments.Unsigned(1));
+  return Integer(env, static_cast<int32_t>(batch->offloads().pending()));
 }
 
-// decapReceive(batch): count
-napi_value DecapReceive(napi_env env, napi_callback_info info) {
-  return Integer(env, Arguments(env, info).TheBatch()->DecapReceive());
+// encapTakeStepDown, decapTakeStepDown(batch): [offload, error, address]; only when one is there
+template <typename Batch>
+napi_value TakeStepDown(napi_env env, napi_callback_info info) {
+  const flannelette::StepDown step = Arguments(env, info).TheBatch<Batch>()->offloads().Take();
+  napi_value result = nullptr;
+  napi_create_array_with_length(env, 3, &result);
+  napi_set_element(env, result, 0, Integer(env, static_cast<int32_t>(step.offload)));
+  napi_set_element(env, result, 1, Integer(env, step.error));
+  napi_set_element(env, result, 2, Integer(env, static_cast<int32_t>(step.address)));
+  return result;
 }
 
-// decapTransmit(batch, count)
-napi_value DecapTransmit(napi_env env, napi_callback_info info) {
+// encapCut(batch, descriptor, segment): bytes
+napi_value EncapCut(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
-  arguments.TheBatch()->DecapTransmit(arguments.Unsigned(1));
-  return nullptr;
+  return Integer(env, arguments.TheBatch<EncapBatch>()->Cut(arguments.Unsigned(1), arguments.Unsigned(2)));
 }
 
 // pause(wakeup, milliseconds)
@@ -190,19 +217,25 @@ NAPI_MODULE_INIT() {
        nullptr},
       {"deviceDeleted", nullptr, nullptr, nullptr, nullptr, Integer(env, EBADFD), napi_enumerable, nullptr},
       Function("openTun", OpenTun),
+      Function("setTunOffloads", SetTunOffloads),
       Function("tunName", TunName),
       Function("setTunPersistent", SetTunPersistent),
       Function("openUdp", OpenUdp),
+      Function("tryUdpOffload", TryUdpOffload),
       Function("pathMtu", PathMtu),
       Function("closeFd", CloseFd),
       Function("openWakeup", OpenWakeup),
       Function("signalWakeup", SignalWakeup),
       Function("notifySocket", NotifySocket),
-      Function("createBatch", CreateBatch),
-      Function("encapReceive", EncapReceive),
-      Function("encapTransmit", EncapTransmit),
-      Function("decapReceive", DecapReceive),
-      Function("decapTransmit", DecapTransmit),
+      Function("createEncapBatch", CreateBatch<EncapBatch>),
+      Function("createDecapBatch", CreateBatch<DecapBatch>),
+      Function("encapReceive", Receive<EncapBatch>),
+      Function("decapReceive", Receive<DecapBatch>),
+      Function("encapTransmit", Transmit<EncapBatch>),
+      Function("decapTransmit", Transmit<DecapBatch>),
+      Function("encapTakeStepDown", TakeStepDown<EncapBatch>),
+      Function("decapTakeStepDown", TakeStepDown<DecapBatch>),
+      Function("encapCut", EncapCut),
       Function("pause", Pause),
   };
   napi_define_properties(env, exports, sizeof properties / sizeof properties[0], properties);

@@ -8,18 +8,22 @@
 
 namespace flannelette {
 
-constexpr int32_t kLayoutVersion = 1;
+constexpr int32_t kLayoutVersion = 2;
 
-// A descriptor is a cache line of 32-bit integers in host byte order. The words that are not named yet are for what
-// comes with a packet once the device and the socket hand over several in one piece: its virtio header and the size of
-// its segments.
+// A descriptor is a cache line of 32-bit integers in host byte order, for one packet as the device or the socket handed it
+// over: on the way out that may be a super-packet (GSO), which goes on the wire as several.
 enum DescriptorField : size_t {
-  kOffset = 0,   // where the inner packet begins in the arena
-  kLength = 1,   // its bytes
-  kVerdict = 2,  // kForward, or the number of a drop reason: written by TypeScript between receive and transmit
-  kAddress = 3,  // underlay address in host order: where to send (written by TypeScript), or who sent (by receive)
-  kPort = 4,     // UDP port that goes with it
-  kError = 5,    // errno of transmit, 0 when the kernel took the packet
+  kOffset = 0,            // where the inner packet begins in the arena
+  kLength = 1,            // its bytes
+  kVerdict = 2,           // kForward, or the number of a drop reason: written by TypeScript between receive and transmit
+  kAddress = 3,           // underlay address in host order: where to send (written by TypeScript), or who sent (by receive)
+  kPort = 4,              // UDP port that goes with it
+  kError = 5,             // errno of transmit, 0 when the kernel took the whole packet
+  kSegments = 6,          // packets that it is on the wire, 1 or more; 0: its virtio header does not fit it
+  kSentPackets = 7,       // outgoing: how many of them the kernel took,
+  kSentBytes = 8,         // and their bytes
+  kFirstFailed = 9,       // outgoing, with an error: the first one that the kernel did not take,
+  kLastFailed = 10,       // and the last
   kDescriptorWords = 16,
 };
 

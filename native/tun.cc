@@ -9,25 +9,44 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "virtio.h"
 #include "wait.h"
+
+// Since Linux 6.2; older headers do not name them.
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
 
 namespace flannelette {
 
 static_assert(kInterfaceNameBytes == IFNAMSIZ, "names of interfaces have another length here");
 
-int OpenTun(const char* name, bool multi_queue) {
+int OpenTun(const char* name, bool multi_queue, bool virtio) {
   if (strlen(name) >= kInterfaceNameBytes) return -ENAMETOOLONG;
   const int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return -errno;
   ifreq request{};
   memcpy(request.ifr_name, name, strlen(name));
-  request.ifr_flags = static_cast<short>(IFF_TUN | IFF_NO_PI | (multi_queue ? IFF_MULTI_QUEUE : 0));
-  if (ioctl(fd, TUNSETIFF, &request) < 0) {
+  request.ifr_flags = static_cast<short>(IFF_TUN | IFF_NO_PI | (multi_queue ? IFF_MULTI_QUEUE : 0) |
+                                         (virtio ? IFF_VNET_HDR : 0));
+  // A device from before keeps the header size that it was given.
+  const int header_bytes = static_cast<int>(kVirtioHeaderBytes);
+  if (ioctl(fd, TUNSETIFF, &request) < 0 || (virtio && ioctl(fd, TUNSETVNETHDRSZ, &header_bytes) < 0)) {
     const int error = errno;
     close(fd);
     return -error;
   }
   return fd;
+}
+
+int SetTunOffloads(int fd, bool checksum, bool tso, bool uso) {
+  unsigned long offloads = 0;
+  if (checksum) offloads |= TUN_F_CSUM;
+  // With TSO_ECN a super-packet may carry CWR, which belongs to its first segment only: cutting sees to that.
+  if (checksum && tso) offloads |= TUN_F_TSO4 | TUN_F_TSO_ECN;
+  if (checksum && uso) offloads |= TUN_F_USO4 | TUN_F_USO6;  // the kernel takes only both
+  return ioctl(fd, TUNSETOFFLOAD, offloads) < 0 ? -errno : 0;
 }
 
 int TunName(int fd, char* name) {
@@ -50,9 +69,9 @@ int ReadPacket(int fd, uint8_t* packet, size_t capacity) {
   }
 }
 
-int WritePacket(int fd, const uint8_t* packet, size_t length, int* patience) {
+int WritePacket(int fd, const iovec* vectors, size_t count, int* patience) {
   for (;;) {
-    if (write(fd, packet, length) >= 0) return 0;
+    if (writev(fd, vectors, static_cast<int>(count)) >= 0) return 0;
     const int error = errno;
     if (error == EINTR) continue;
     if ((error != EAGAIN && error != ENOBUFS) || *patience <= 0) return error;

@@ -6,14 +6,22 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <sys/uio.h>
+
 namespace flannelette {
 
 constexpr size_t kInterfaceNameBytes = 16;  // IFNAMSIZ: the terminating zero included
 
 // Opens one queue of a device and makes the device when it does not exist; `name` may hold one %d, which the kernel
-// replaces by the first free number. Non-blocking, closed on exec. -EBUSY: another process holds the device. -EINVAL:
-// the device exists in another shape (of one queue, or of several).
-int OpenTun(const char* name, bool multi_queue);
+// replaces by the first free number. Non-blocking, closed on exec. With `virtio` every packet comes and goes behind a
+// virtio header (virtio.h), which is for the whole device: the last one to open a queue decides. -EBUSY: another process
+// holds the device. -EINVAL: the device exists in another shape (of one queue, or of several), or the kernel knows no
+// virtio headers.
+int OpenTun(const char* name, bool multi_queue, bool virtio);
+
+// What the kernel may leave to the reader of the device; the device keeps it when it is closed. Without checksums there is
+// no segmentation. 0; -EINVAL: this kernel has not all of it, and nothing was changed.
+int SetTunOffloads(int fd, bool checksum, bool tso, bool uso);
 
 // The device's present name. `name` has room for kInterfaceNameBytes.
 int TunName(int fd, char* name);
@@ -21,13 +29,14 @@ int TunName(int fd, char* name);
 // A persistent device keeps its addresses and routes when the last process closes it.
 int SetTunPersistent(int fd, bool persistent);
 
-// One packet of at most `capacity` bytes. 0 or more: its bytes; -EAGAIN: none is there. -EBADFD: the device was deleted.
-// A device that is down has no packets, which is no error.
+// One read of at most `capacity` bytes. 0 or more: its bytes; -EAGAIN: none is there. -EBADFD: the device was deleted.
+// -EINVAL: the kernel threw away a packet that no virtio header describes. A device that is down has no packets, which is
+// no error.
 int ReadPacket(int fd, uint8_t* packet, size_t capacity);
 
 // Hands one packet to the kernel: 0, or a positive errno after bounded retries (EIO: the device is down). `patience`
 // is how many milliseconds may be spent on waiting; what was spent is taken off.
-int WritePacket(int fd, const uint8_t* packet, size_t length, int* patience);
+int WritePacket(int fd, const iovec* vectors, size_t count, int* patience);
 
 }  // namespace flannelette
 

@@ -30,30 +30,10 @@ bool MayConcernAnEarlierDatagram(int error) {
          error == ENOPROTOOPT || error == EHOSTDOWN || error == ECONNRESET;
 }
 
-int SendSome(int fd, mmsghdr* messages, unsigned count) {
-  // Written and read by threads that all find out the same thing.
-  static bool missing = false;
-  if (!__atomic_load_n(&missing, __ATOMIC_RELAXED)) {
-    const int sent = sendmmsg(fd, messages, count, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent >= 0 || errno != ENOSYS) return sent;
-    __atomic_store_n(&missing, true, __ATOMIC_RELAXED);
-  }
-  return internal::SendOneByOne(fd, messages, count);
+// Whether a call is denied as such. A firewall, too, says EPERM to a datagram, but not to no datagram.
+bool IsDenied(int fd, Offload offload, int error) {
+  return error == ENOSYS || (error == EPERM && TryUdpOffload(fd, offload) < 0);
 }
-
-int ReceiveSome(int fd, mmsghdr* messages, unsigned count) {
-  static bool missing = false;
-  if (!__atomic_load_n(&missing, __ATOMIC_RELAXED)) {
-    const int received = recvmmsg(fd, messages, count, MSG_DONTWAIT, nullptr);
-    if (received >= 0 || errno != ENOSYS) return received;
-    __atomic_store_n(&missing, true, __ATOMIC_RELAXED);
-  }
-  return internal::ReceiveOneByOne(fd, messages, count);
-}
-
-}  // namespace
-
-namespace internal {
 
 int SendOneByOne(int fd, mmsghdr* messages, unsigned count) {
   for (unsigned index = 0; index < count; index++) {
@@ -62,6 +42,20 @@ int SendOneByOne(int fd, mmsghdr* messages, unsigned count) {
     messages[index].msg_len = static_cast<unsigned>(sent);
   }
   return static_cast<int>(count);
+}
+
+int SendSome(int fd, mmsghdr* messages, unsigned count, Offloads* offloads) {
+  if (count > 1 && offloads->Has(kSendmmsg)) {
+    const int sent = sendmmsg(fd, messages, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent >= 0) return sent;
+    const int error = errno;
+    if (!IsDenied(fd, kSendmmsg, error)) {
+      errno = error;
+      return -1;
+    }
+    offloads->Lose(kSendmmsg, error);
+  }
+  return SendOneByOne(fd, messages, count);
 }
 
 int ReceiveOneByOne(int fd, mmsghdr* messages, unsigned count) {
@@ -73,7 +67,21 @@ int ReceiveOneByOne(int fd, mmsghdr* messages, unsigned count) {
   return static_cast<int>(count);
 }
 
-}  // namespace internal
+int ReceiveSome(int fd, mmsghdr* messages, unsigned count, Offloads* offloads) {
+  if (offloads->Has(kRecvmmsg)) {
+    const int received = recvmmsg(fd, messages, count, MSG_DONTWAIT, nullptr);
+    if (received >= 0) return received;
+    const int error = errno;
+    if (!IsDenied(fd, kRecvmmsg, error)) {
+      errno = error;
+      return -1;
+    }
+    offloads->Lose(kRecvmmsg, error);
+  }
+  return ReceiveOneByOne(fd, messages, count);
+}
+
+}  // namespace
 
 sockaddr_in SocketAddress(uint32_t address, uint16_t port) {
   sockaddr_in result{};
@@ -112,43 +120,69 @@ int PathMtu(uint32_t source, uint32_t destination) {
   return mtu;
 }
 
-void SendMessages(int fd, mmsghdr* messages, size_t count, int* errors, int patience) {
+int TryUdpOffload(int fd, Offload offload) {
+  const int on = 1;
+  const int off = 0;
+  const int segment_bytes = 1024;
+  mmsghdr none{};
+  int result = -1;
+  errno = EINVAL;
+  switch (offload) {
+    case kUdpSegment:
+      // The socket's own setting would cut everything; each send says for itself.
+      result = setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &segment_bytes, sizeof segment_bytes);
+      if (result == 0) result = setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &off, sizeof off);
+      break;
+    case kUdpGro:
+      result = setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on);
+      break;
+    case kSendmmsg:
+      result = sendmmsg(fd, &none, 0, MSG_DONTWAIT);
+      break;
+    case kRecvmmsg:
+      result = recvmmsg(fd, &none, 0, MSG_DONTWAIT, nullptr);
+      break;
+    case kTunVnet:
+    case kTunTso:
+    case kTunUso:
+    case kTunMultiQueue:
+      break;
+  }
+  return result < 0 ? -errno : 0;
+}
+
+size_t SendMessages(int fd, mmsghdr* messages, size_t count, Offloads* offloads, int* patience, int* error) {
   size_t done = 0;
   bool retried = false;
   int no_buffer = 0;
   while (done < count) {
-    const int sent = SendSome(fd, messages + done, static_cast<unsigned>(count - done));
+    const int sent = SendSome(fd, messages + done, static_cast<unsigned>(count - done), offloads);
     if (sent > 0) {
-      for (int index = 0; index < sent; index++) errors[done++] = 0;
+      done += static_cast<size_t>(sent);
       retried = false;
       no_buffer = 0;
       continue;
     }
-    const int error = sent < 0 ? errno : EAGAIN;
-    if (error == EINTR) continue;
-    if (error == EAGAIN && patience > 0) {
-      patience -= WaitWritable(fd, patience);
-      continue;
-    }
-    if (error == ENOBUFS && no_buffer < kNoBufferRetries && patience > 0) {
+    *error = sent < 0 ? errno : EAGAIN;
+    if (*error == EINTR) continue;
+    if (*error == EAGAIN && *patience > 0) {
+      *patience -= WaitWritable(fd, *patience);
+    } else if (*error == ENOBUFS && no_buffer < kNoBufferRetries && *patience > 0) {
       no_buffer++;
-      patience -= WaitWritable(-1, 1);
-      continue;
-    }
-    if (MayConcernAnEarlierDatagram(error) && !retried) {
+      *patience -= WaitWritable(-1, 1);
+    } else if (MayConcernAnEarlierDatagram(*error) && !retried) {
       retried = true;
-      continue;
+    } else {
+      break;
     }
-    errors[done++] = error;
-    retried = false;
-    no_buffer = 0;
   }
+  return done;
 }
 
-int ReceiveMessages(int fd, mmsghdr* messages, size_t count) {
+int ReceiveMessages(int fd, mmsghdr* messages, size_t count, Offloads* offloads) {
   // A socket reports each error of an earlier datagram once, and then what has arrived.
   for (int attempts = 0; attempts < 16; attempts++) {
-    const int received = ReceiveSome(fd, messages, static_cast<unsigned>(count));
+    const int received = ReceiveSome(fd, messages, static_cast<unsigned>(count), offloads);
     if (received > 0) return received;
     if (received == 0 || errno == EAGAIN) return -EAGAIN;
     if (errno != EINTR && !MayConcernAnEarlierDatagram(errno)) return -errno;

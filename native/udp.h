@@ -6,7 +6,18 @@
 #include <cstdint>
 
 #include <netinet/in.h>
+#include <linux/udp.h>
 #include <sys/socket.h>
+
+#include "offloads.h"
+
+// Older headers do not name them.
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 namespace flannelette {
 
@@ -22,19 +33,18 @@ int OpenUdp(uint32_t address, uint16_t port, bool shared, int buffer_bytes);
 // The largest IPv4 packet that the path from `source` to `destination` is known to carry.
 int PathMtu(uint32_t source, uint32_t destination);
 
-// Sends messages, one after the other, and sets `errors[i]` to 0 or the positive errno of message i, after retries:
-// EINTR always; EAGAIN while `patience` milliseconds last; ENOBUFS a few times; a socket error that an earlier datagram
-// left (ECONNREFUSED and its like) once. A message that fails holds no other up.
-void SendMessages(int fd, mmsghdr* messages, size_t count, int* errors, int patience);
+// Asks for an offload: 0, or a negated errno value when the kernel has it not or some filter forbids it. kUdpGro is on for
+// the socket from then on, the others are only tried.
+int TryUdpOffload(int fd, Offload offload);
+
+// Sends messages, one after the other, until all are sent or one fails for good. Returns how many were sent; where that is
+// not all of them, `*error` is the positive errno of the one after, which the caller may pass over. Retries: EINTR always;
+// EAGAIN while `*patience` milliseconds last, which are taken off; ENOBUFS a few times; a socket error that an earlier
+// datagram left (ECONNREFUSED and its like) once.
+size_t SendMessages(int fd, mmsghdr* messages, size_t count, Offloads* offloads, int* patience, int* error);
 
 // Receives up to `count` datagrams without waiting. Returns how many came, or -EAGAIN when none did.
-int ReceiveMessages(int fd, mmsghdr* messages, size_t count);
-
-namespace internal {
-// For kernels without sendmmsg(2) and recvmmsg(2), and for tests, which switch to these: the same, one message a call.
-int SendOneByOne(int fd, mmsghdr* messages, unsigned count);
-int ReceiveOneByOne(int fd, mmsghdr* messages, unsigned count);
-}  // namespace internal
+int ReceiveMessages(int fd, mmsghdr* messages, size_t count, Offloads* offloads);
 
 }  // namespace flannelette
 

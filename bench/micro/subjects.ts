@@ -4,7 +4,17 @@
  */
 import { COUNTERS_BYTES, WorkerCounters } from '../../src/dataplane/counters.js';
 import { Decapsulator } from '../../src/dataplane/decap.js';
-import { ADDRESS, BATCH_PACKETS, DESCRIPTOR_WORDS, LENGTH, OFFSET, PORT } from '../../src/dataplane/descriptors.js';
+import {
+  ADDRESS,
+  DESCRIPTOR_WORDS,
+  ENCAP_BATCH_PACKETS as BATCH_PACKETS,
+  LENGTH,
+  OFFSET,
+  PORT,
+  SEGMENTS,
+  SENT_BYTES,
+  SENT_PACKETS,
+} from '../../src/dataplane/descriptors.js';
 import { Encapsulator } from '../../src/dataplane/encap.js';
 import { ForwardingTable } from '../../src/dataplane/forwarding-table.js';
 import { SLOW_PATH_BYTES, SlowPathWriter } from '../../src/dataplane/slow-path.js';
@@ -101,6 +111,9 @@ function batchOf(peers: number, incoming: boolean): BatchMemory {
     descriptors[at + LENGTH] = totalBytes;
     descriptors[at + ADDRESS] = FIRST_PEER + peer;
     descriptors[at + PORT] = PORT_NUMBER;
+    descriptors[at + SEGMENTS] = 1;
+    descriptors[at + SENT_PACKETS] = 1;
+    descriptors[at + SENT_BYTES] = totalBytes;
   }
   const headers = Buffer.from(arena);
   const senders = descriptors.slice();
@@ -129,7 +142,13 @@ function workerParts(): { counters: WorkerCounters; slowPath: SlowPathWriter } {
 /** All that TypeScript does for an outgoing packet. */
 export function encapWalk(peers: number): Subject {
   const { arena, descriptors, reset } = batchOf(peers, false);
-  const encapsulator = new Encapsulator({ table: tableOf(peers), arena, descriptors, ...workerParts() });
+  const encapsulator = new Encapsulator({
+    table: tableOf(peers),
+    arena,
+    descriptors,
+    cut: () => 0,
+    ...workerParts(),
+  });
   return {
     name: `encapsulate, ${peers} ${peers === 1 ? 'peer' : 'peers'}`,
     unitsPerCall: BATCH_PACKETS,

@@ -1,4 +1,5 @@
 import type { SourceCheck } from '../dataplane/decap.js';
+import type { OffloadName } from '../dataplane/offloads.js';
 import type { ExternalInterface } from '../host/external-interface.js';
 import type { Logger } from '../log.js';
 import type { Ipv4Prefix } from '../packet/address.js';
@@ -42,6 +43,8 @@ export interface BackendOptions {
   readonly mtuBytes?: number;
   /** Packet workers per direction. */
   readonly workers?: number;
+  /** Offloads not to be used though the kernel may have them. */
+  readonly disabledOffloads?: readonly OffloadName[];
   readonly sourceCheck: SourceCheck;
   readonly trustedSources: readonly Ipv4Prefix[];
   readonly logger: Logger;

@@ -1,7 +1,8 @@
 import type { DirectionCounters } from '../dataplane/counters.js';
+import type { OffloadStatus } from '../dataplane/offloads.js';
 import type { WorkerStatus } from '../dataplane/packet-worker.js';
 
-export type { DirectionCounters, WorkerStatus };
+export type { DirectionCounters, OffloadStatus, WorkerStatus };
 
 /** Facts about a running backend: shapes shared by `flannelctl status --json`, `/metrics` and the logs. */
 export interface BackendStatus {
@@ -11,6 +12,8 @@ export interface BackendStatus {
   /** UDP port of the tunnel. */
   readonly port: number;
   readonly workers: readonly WorkerStatus[];
+  /** What of the kernel's offloads is in use, and why the rest is not. */
+  readonly offloads: readonly OffloadStatus[];
   readonly table: TableStatus;
   readonly encap: DirectionCounters;
   readonly decap: DirectionCounters;

@@ -12,7 +12,7 @@ import { DROP_REASON_SLOTS, namedDropCounts, type DropReason } from './drop-reas
 
 /** What has passed in one direction. */
 export interface DirectionCounters {
-  /** Packets forwarded. */
+  /** Packets forwarded, as they are on the wire: what a super-packet is cut into, or merged from, counts one by one. */
   readonly packets: number;
   /** Inner bytes forwarded: IP header and payload. */
   readonly bytes: number;
@@ -58,13 +58,13 @@ export class WorkerCounters {
     this.sums.set(this.copies[flushesOf(this.words) % COPIES]);
   }
 
-  forwarded(bytes: number): void {
-    this.sums[PACKETS]++;
+  forwarded(packets: number, bytes: number): void {
+    this.sums[PACKETS] += packets;
     this.sums[BYTES] += bytes;
   }
 
-  dropped(reason: DropReason): void {
-    this.sums[FIRST_REASON + reason]++;
+  dropped(reason: DropReason, packets: number): void {
+    this.sums[FIRST_REASON + reason] += packets;
   }
 
   batch(): void {

@@ -10,6 +10,7 @@ import type { SourceCheck } from './decap.js';
 import { DropReason } from './drop-reasons.js';
 import type { ForwardingTable } from './forwarding-table.js';
 import { pathMtu } from './native.js';
+import type { OffloadLadder } from './offloads.js';
 import { PacketWorker, type WorkerStatus } from './packet-worker.js';
 import type { SlowPathPacket, SlowPathRecord } from './slow-path.js';
 
@@ -21,6 +22,8 @@ export interface DataplaneOptions {
   readonly tunFds: readonly number[];
   /** Sockets of the tunnel (`openUdp`), as many as queues. The caller closes them after `stop`. */
   readonly socketFds: readonly number[];
+  /** Probed on those queues and sockets (`probe-offloads.ts`). */
+  readonly offloads: OffloadLadder;
   /** The address that the sockets are bound to. */
   readonly externalAddress: number;
   /** Packets that were not forwarded and that somebody is to be told about, or that are to be cut. */
@@ -101,23 +104,26 @@ export class Dataplane {
   }
 
   private addWorkers(): void {
-    const { tunFds, socketFds, table, sourceCheck } = this.options;
+    const { tunFds, socketFds, table, sourceCheck, offloads } = this.options;
     tunFds.forEach((tunFd, queue) => {
       for (const direction of ['encap', 'decap'] as const) {
         const index = 2 * queue + (direction === 'encap' ? 0 : 1);
-        const data = { direction, index, sourceCheck, table: table.buffer, tunFd, socketFd: socketFds[queue] };
-        this.addWorker(`${direction}-${queue}`, data);
+        this.addWorker(`${direction}-${queue}`, {
+          ...{ direction, index, sourceCheck, table: table.buffer, tunFd, socketFd: socketFds[queue] },
+          offloads: offloads.bits,
+        });
       }
     });
   }
 
   private addWorker(name: string, data: ConstructorParameters<typeof PacketWorker>[0]['data']): void {
-    const { logger, table } = this.options;
+    const { logger, table, offloads } = this.options;
     this.workers.push(
       new PacketWorker({
         name,
         data,
         onSlowPath: (record) => this.handOver(record, data.direction),
+        onStepDown: (step) => offloads.stepDown(step, logger),
         onRestart: (reason) => logger.warn('a packet worker failed and was started again', { worker: name, reason }),
         onFailed: (error) => {
           table.offline(data.index);

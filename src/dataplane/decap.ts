@@ -98,8 +98,8 @@ export class Decapsulator {
     for (let at = 0; at < count * DESCRIPTOR_WORDS; at += DESCRIPTOR_WORDS) {
       const verdict = descriptors[at + VERDICT];
       if (verdict !== FORWARD) this.drop(at, verdict as DropReason);
-      else if (descriptors[at + ERROR] === 0) counters.forwarded(descriptors[at + LENGTH]);
-      else counters.dropped(DropReason.WriteFailed);
+      else if (descriptors[at + ERROR] === 0) counters.forwarded(1, descriptors[at + LENGTH]);
+      else counters.dropped(DropReason.WriteFailed, 1);
     }
     counters.batch();
   }
@@ -107,7 +107,7 @@ export class Decapsulator {
   private drop(at: number, reason: DropReason): void {
     const { arena, descriptors, counters } = this;
     const sender = descriptors[at + ADDRESS];
-    counters.dropped(reason);
+    counters.dropped(reason, 1);
     if (reason === DropReason.TtlExceeded) {
       const kept = Math.min(descriptors[at + LENGTH], QUOTED_BYTES);
       this.handOver(reason, sender, descriptors[at + OFFSET], kept);

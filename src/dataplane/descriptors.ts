@@ -5,7 +5,7 @@
  */
 
 /** Of the layout below; the addon states the one it was compiled with. */
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;
 
 /** Words from one descriptor to the next. */
 export const DESCRIPTOR_WORDS = 16;
@@ -22,19 +22,36 @@ export const ADDRESS = 3;
 export const PORT = 4;
 /** What the kernel said to a forwarded packet: 0, or an errno value. */
 export const ERROR = 5;
+/**
+ * Packets that this one is on the wire: 1, or those that a super-packet (GSO) of the device is cut into; 0 when its
+ * virtio header does not fit it.
+ */
+export const SEGMENTS = 6;
+/** Outgoing: how many of them the kernel took. */
+export const SENT_PACKETS = 7;
+/** Their bytes. */
+export const SENT_BYTES = 8;
+/** Outgoing, with an {@link ERROR}: the first of them that the kernel did not take. */
+export const FIRST_FAILED = 9;
+/** The last of them. */
+export const LAST_FAILED = 10;
 
 /** The verdict of a packet that goes on. */
 export const FORWARD = 0;
 
-/** Packets in one batch, at most. */
-export const BATCH_PACKETS = 128;
-
 /** No read from the device and no datagram is larger. */
 export const MAX_PACKET_BYTES = 65536;
 
-/** Packets read from the device lie one after the other. */
-export const ENCAP_ARENA_BYTES = 1 << 20;
-/** Datagrams are received into places of this size. */
+/** Packets in one outgoing batch, at most; each may be a super-packet. */
+export const ENCAP_BATCH_PACKETS = 128;
+/** Packets read from the device lie one after the other; the last of the arena is for one that is cut out and shown. */
+export const ENCAP_ARENA_BYTES = (1 << 20) + MAX_PACKET_BYTES;
+
+/** Packets in one incoming batch, at most. */
+export const DECAP_BATCH_PACKETS = 1024;
+/** Datagrams, or trains of them, that one receive call takes, at most. */
+export const RECEIVED_DATAGRAMS = 64;
+/** They are received into places of this size. */
 export const DATAGRAM_PLACE_BYTES = MAX_PACKET_BYTES + 33 * 64;
-/** Only what is written to is ever backed by memory: some 2 KiB of each place, for packets of an ordinary MTU. */
-export const DECAP_ARENA_BYTES = BATCH_PACKETS * DATAGRAM_PLACE_BYTES;
+/** Only what is written to is ever backed by memory: of a place for packets of an ordinary MTU some 2 KiB. */
+export const DECAP_ARENA_BYTES = RECEIVED_DATAGRAMS * DATAGRAM_PLACE_BYTES;

@@ -4,7 +4,7 @@
  */
 import { COUNTERS_BYTES, WorkerCounters } from './counters.js';
 import { Decapsulator, type SourceCheck } from './decap.js';
-import { ADDRESS, DESCRIPTOR_WORDS, FORWARD, LENGTH, OFFSET, PORT, VERDICT } from './descriptors.js';
+import { ADDRESS, DESCRIPTOR_WORDS, FORWARD, LENGTH, OFFSET, PORT, SEGMENTS, VERDICT } from './descriptors.js';
 import type { DropReason } from './drop-reasons.js';
 import { Encapsulator } from './encap.js';
 import type { ForwardingTableReader } from './forwarding-table-reader.js';
@@ -16,14 +16,15 @@ export type DryVerdict =
   | { readonly verdict: 'delivered' }
   | { readonly verdict: 'dropped'; readonly reason: DropReason };
 
-/** Neither is written to: counting and handing over come after a verdict. */
+/** None of them is used: counting, cutting and handing over come after a verdict. */
 const counters = new WorkerCounters(new SharedArrayBuffer(COUNTERS_BYTES));
 const slowPath = new SlowPathWriter(new SharedArrayBuffer(SLOW_PATH_BYTES), () => undefined);
+const cut = (): number => 0;
 
 /** The verdict about a packet that comes out of the overlay device. */
 export function dryRunEncap(table: ForwardingTableReader, packet: Buffer): DryVerdict {
   const { arena, descriptors } = onePacket(packet, 0);
-  new Encapsulator({ table, arena, descriptors, counters, slowPath }).walk(1);
+  new Encapsulator({ table, arena, descriptors, counters, slowPath, cut }).walk(1);
   if (descriptors[VERDICT] !== FORWARD) return { verdict: 'dropped', reason: descriptors[VERDICT] as DropReason };
   return { verdict: 'forwarded', nextHop: { address: descriptors[ADDRESS] >>> 0, port: descriptors[PORT] } };
 }
@@ -46,5 +47,6 @@ function onePacket(packet: Buffer, address: number): { arena: Buffer; descriptor
   descriptors[OFFSET] = 0;
   descriptors[LENGTH] = packet.length;
   descriptors[ADDRESS] = address;
+  descriptors[SEGMENTS] = 1;
   return { arena: Buffer.from(packet), descriptors };
 }

@@ -6,6 +6,10 @@
  * lower, each as the payload of one UDP datagram to the node that leases the subnet of its destination. State: none;
  * the table belongs to the control plane, counters and slow path to the worker.
  *
+ * A packet of the device may be a super-packet: up to 64 KB of a TCP stream (or of equal-sized UDP datagrams) behind one
+ * header, which the kernel left for us to cut (GSO). It gets one verdict; the native transmit call cuts it into the packets
+ * that it is on the wire, and those are what is counted, and shown to whoever has to be told.
+ *
  * A round has four steps. The native receive call drains the device. {@link Encapsulator.walk} gives each packet a
  * verdict: FORWARD with the next hop's address and port, or a drop reason. The native transmit call sends what is to be
  * forwarded, straight from the arena. {@link Encapsulator.settle} counts, and copies what somebody has to be told about
@@ -24,7 +28,21 @@ import { constants as osConstants } from 'node:os';
 import { ipv4Checksum, ipv4DontFragment } from '../packet/ipv4.js';
 import { checksumUpdate } from '../packet/checksum.js';
 import type { WorkerCounters } from './counters.js';
-import { ADDRESS, DESCRIPTOR_WORDS, ERROR, FORWARD, LENGTH, OFFSET, PORT, VERDICT } from './descriptors.js';
+import {
+  ADDRESS,
+  DESCRIPTOR_WORDS,
+  ERROR,
+  FIRST_FAILED,
+  FORWARD,
+  LAST_FAILED,
+  MAX_PACKET_BYTES,
+  OFFSET,
+  PORT,
+  SEGMENTS,
+  SENT_BYTES,
+  SENT_PACKETS,
+  VERDICT,
+} from './descriptors.js';
 import { DropReason } from './drop-reasons.js';
 import { NO_LEASE, OWN_SUBNET, type ForwardingTableReader } from './forwarding-table-reader.js';
 import { decrementTtlUnlessLast, examine } from './inner-packet.js';
@@ -38,6 +56,11 @@ export interface EncapsulatorOptions {
   readonly descriptors: Int32Array;
   readonly counters: WorkerCounters;
   readonly slowPath: SlowPathWriter;
+  /**
+   * Writes packet `segment` of those that a descriptor's packet is on the wire into the last `MAX_PACKET_BYTES` of the
+   * arena, its checksums complete, and returns its bytes.
+   */
+  readonly cut: (descriptor: number, segment: number) => number;
 }
 
 export class Encapsulator {
@@ -46,6 +69,9 @@ export class Encapsulator {
   private readonly descriptors: Int32Array;
   private readonly counters: WorkerCounters;
   private readonly slowPath: SlowPathWriter;
+  private readonly cut: (descriptor: number, segment: number) => number;
+  /** Where it writes. */
+  private readonly cutOffset: number;
 
   constructor(options: EncapsulatorOptions) {
     this.table = options.table;
@@ -53,6 +79,8 @@ export class Encapsulator {
     this.descriptors = options.descriptors;
     this.counters = options.counters;
     this.slowPath = options.slowPath;
+    this.cut = options.cut;
+    this.cutOffset = options.arena.length - MAX_PACKET_BYTES;
   }
 
   /** Between receive and transmit: a verdict for each of the first `count` packets. */
@@ -66,6 +94,7 @@ export class Encapsulator {
     const offset = descriptors[at + OFFSET];
     const fault = examine(arena, descriptors, at);
     if (fault !== FORWARD) return fault;
+    if (descriptors[at + SEGMENTS] === 0) return DropReason.Truncated;
     const destination =
       (arena[offset + 16] << 24) | (arena[offset + 17] << 16) | (arena[offset + 18] << 8) | arena[offset + 19];
     const slot = table.lookup(destination);
@@ -84,36 +113,46 @@ export class Encapsulator {
     const { descriptors, counters } = this;
     for (let at = 0; at < count * DESCRIPTOR_WORDS; at += DESCRIPTOR_WORDS) {
       const verdict = descriptors[at + VERDICT];
-      if (verdict === FORWARD && descriptors[at + ERROR] === 0) counters.forwarded(descriptors[at + LENGTH]);
-      else this.drop(at, verdict);
+      if (verdict !== FORWARD) {
+        this.dropped(at, verdict as DropReason);
+        continue;
+      }
+      const sent = descriptors[at + SENT_PACKETS];
+      if (sent > 0) counters.forwarded(sent, descriptors[at + SENT_BYTES]);
+      if (sent < descriptors[at + SEGMENTS]) this.failed(at, descriptors[at + SEGMENTS] - sent);
     }
     counters.batch();
   }
 
-  private drop(at: number, verdict: number): void {
-    const { arena, descriptors, counters } = this;
-    const offset = descriptors[at + OFFSET];
-    const length = descriptors[at + LENGTH];
-    if (verdict === FORWARD) {
-      if (descriptors[at + ERROR] !== EMSGSIZE) {
-        counters.dropped(DropReason.SendFailed);
-        return;
-      }
-      counters.dropped(DropReason.PacketTooBig);
-      incrementTtl(arena, offset);
-      const kept = ipv4DontFragment(arena, offset) ? Math.min(length, QUOTED_BYTES) : length;
-      this.handOver(DropReason.PacketTooBig, descriptors[at + ADDRESS], offset, kept);
-      return;
-    }
-    const reason = verdict as DropReason;
-    counters.dropped(reason);
+  private dropped(at: number, reason: DropReason): void {
+    this.counters.dropped(reason, Math.max(1, this.descriptors[at + SEGMENTS]));
     if (reason === DropReason.NoLease || reason === DropReason.TtlExceeded) {
-      this.handOver(reason, 0, offset, Math.min(length, QUOTED_BYTES));
+      this.handOver(reason, 0, Math.min(this.cut(at / DESCRIPTOR_WORDS, 0), QUOTED_BYTES));
     }
   }
 
-  private handOver(reason: DropReason, address: number, offset: number, kept: number): void {
-    if (!this.slowPath.push(reason, address, this.arena, offset, kept)) this.counters.slowPathOverflow();
+  private failed(at: number, packets: number): void {
+    const { arena, descriptors, counters } = this;
+    if (descriptors[at + ERROR] !== EMSGSIZE) {
+      counters.dropped(DropReason.SendFailed, packets);
+      return;
+    }
+    counters.dropped(DropReason.PacketTooBig, packets);
+    const mayNotBeCut = ipv4DontFragment(arena, descriptors[at + OFFSET]);
+    const first = descriptors[at + FIRST_FAILED];
+    // One error is enough for the sender of a super-packet; if it may be fragmented, each packet of it has to be.
+    const last = mayNotBeCut ? first : descriptors[at + LAST_FAILED];
+    for (let segment = first; segment <= last; segment++) {
+      const length = this.cut(at / DESCRIPTOR_WORDS, segment);
+      incrementTtl(arena, this.cutOffset);
+      const kept = mayNotBeCut ? Math.min(length, QUOTED_BYTES) : length;
+      this.handOver(DropReason.PacketTooBig, descriptors[at + ADDRESS], kept);
+    }
+  }
+
+  /** Hands over the packet that was cut out last. */
+  private handOver(reason: DropReason, address: number, kept: number): void {
+    if (!this.slowPath.push(reason, address, this.arena, this.cutOffset, kept)) this.counters.slowPathOverflow();
   }
 }
 

@@ -8,29 +8,45 @@ import { constants as osConstants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 import { errorMessage, FlannelError } from '../errors.js';
 import { formatIpv4 } from '../packet/address.js';
-import { DESCRIPTOR_WORDS, LAYOUT_VERSION } from './descriptors.js';
+import { DESCRIPTOR_WORDS, LAYOUT_VERSION, MAX_PACKET_BYTES } from './descriptors.js';
+import { OFFLOADS, type OffloadName, type StepDown } from './offloads.js';
 
 /** What the addon exports: `native/binding.cc`. Results below zero are negated errno values. */
 interface Addon {
   readonly layoutVersion: number;
   /** EBADFD, which Node has no name for and whose number depends on the architecture. */
   readonly deviceDeleted: number;
-  openTun(name: string, multiQueue: boolean): number;
+  openTun(name: string, multiQueue: boolean, virtio: boolean): number;
+  setTunOffloads(fd: number, checksum: boolean, tso: boolean, uso: boolean): number;
   tunName(fd: number): string | number;
   setTunPersistent(fd: number, persistent: boolean): number;
   openUdp(address: number, port: number, shared: boolean, bufferBytes: number): number;
+  tryUdpOffload(fd: number, offload: number): number;
   pathMtu(source: number, destination: number): number;
   closeFd(fd: number): number;
   openWakeup(): number;
   signalWakeup(fd: number): number;
   notifySocket(path: string, message: string): number;
-  createBatch(arena: Buffer, descriptors: Int32Array, tunFd: number, socketFd: number, wakeupFd: number): object;
+  createEncapBatch: CreateBatch;
+  createDecapBatch: CreateBatch;
   encapReceive(batch: object): number;
-  encapTransmit(batch: object, count: number): void;
   decapReceive(batch: object): number;
-  decapTransmit(batch: object, count: number): void;
+  encapTransmit(batch: object, count: number): number;
+  decapTransmit(batch: object, count: number): number;
+  encapTakeStepDown(batch: object): [offload: number, error: number, address: number];
+  decapTakeStepDown(batch: object): [offload: number, error: number, address: number];
+  encapCut(batch: object, descriptor: number, segment: number): number;
   pause(wakeupFd: number, milliseconds: number): number;
 }
+
+type CreateBatch = (
+  arena: Buffer,
+  descriptors: Int32Array,
+  tunFd: number,
+  socketFd: number,
+  wakeupFd: number,
+  offloads: number,
+) => object;
 
 const { errno } = osConstants;
 
@@ -62,6 +78,8 @@ export interface TunDevice {
   readonly name: string;
   /** A descriptor for each queue; the caller closes them with {@link closeFd}. */
   readonly fds: readonly number[];
+  /** Whether each packet comes and goes behind a virtio header. */
+  readonly virtio: boolean;
 }
 
 export interface TunOptions {
@@ -70,41 +88,69 @@ export interface TunOptions {
    * `flannel%d`.
    */
   readonly name?: string;
-  /** One for each encapsulating worker; several need a kernel of 3.8 or later. */
+  /** One for each encapsulating worker. */
   readonly queues: number;
+  /** Ask for virtio headers. */
+  readonly virtio: boolean;
 }
 
 /**
- * Opens the overlay device without packet information, non-blocking. A device of that name that has another shape (one
- * queue where several are wanted, or the other way round), left by an earlier run, is replaced by a new one: its
- * addresses and routes are gone then. Keep it with {@link setTunPersistent}.
+ * Opens the overlay device without packet information, non-blocking. A kernel that has no virtio headers or no several
+ * queues gives one without. A device of that name that has another shape (one queue where several are wanted, or the
+ * other way round), left by an earlier run, is replaced by a new one: its addresses and routes are gone then. Keep it with
+ * {@link setTunPersistent}.
  * @throws FlannelError `HOST`
  */
-export function openTun({ name = 'flannel%d', queues }: TunOptions): TunDevice {
+export function openTun({ name = 'flannel%d', queues, virtio }: TunOptions): TunDevice {
   if (typeof name !== 'string' || !/^[^\s/\0]{1,15}$/.test(name)) {
     throw new TypeError('Expected the "name" of a device to be 1 to 15 characters without blanks and slashes');
   }
   expectInteger('queues', queues, 1, 64);
-  const severalQueues = queues > 1;
-  let first = addon().openTun(name, severalQueues);
-  if (first === -errno.EINVAL && removeTun(name, !severalQueues)) first = addon().openTun(name, severalQueues);
+  const shapes = [true, false]
+    .filter((multiQueue) => queues > 1 || !multiQueue)
+    .flatMap((multiQueue) => [true, false].map((headers) => ({ multiQueue, headers })))
+    .filter(({ headers }) => virtio || !headers);
+  let shape = shapes[0];
+  let first = -errno.EINVAL;
+  for (shape of shapes) {
+    const { multiQueue, headers } = shape;
+    first = addon().openTun(name, multiQueue, headers);
+    if (first === -errno.EINVAL && removeTun(name, !multiQueue)) first = addon().openTun(name, multiQueue, headers);
+    if (first !== -errno.EINVAL) break;
+  }
   const fds = [checked(first, (reason) => tunTrouble(name, reason))];
   try {
     const named = addon().tunName(fds[0]);
     if (typeof named === 'number') throw new FlannelError('HOST', tunTrouble(name, describe(named)));
-    while (fds.length < queues) {
-      fds.push(checked(addon().openTun(named, true), (reason) => tunTrouble(named, reason)));
+    while (shape.multiQueue && fds.length < queues) {
+      fds.push(checked(addon().openTun(named, true, shape.headers), (reason) => tunTrouble(named, reason)));
     }
-    return { name: named, fds };
+    return { name: named, fds, virtio: shape.headers };
   } catch (error) {
     fds.forEach(closeFd);
     throw error;
   }
 }
 
+/** What the kernel may leave to the reader of the device: checksums, and the cutting of TCP and of UDP. */
+export interface TunOffloads {
+  readonly checksum: boolean;
+  readonly tso: boolean;
+  readonly uso: boolean;
+}
+
+/**
+ * Switches offloads of the whole device on and off; it keeps them when it is closed.
+ * @returns 0, or a negated errno value when the kernel does not have all of them, and nothing has changed
+ */
+export function setTunOffloads(fd: number, { checksum, tso, uso }: TunOffloads): number {
+  expectInteger('fd', fd, 0, 0x7fffffff);
+  return addon().setTunOffloads(fd, checksum, tso, uso);
+}
+
 /** Removes a persistent device that nobody has open, by attaching to it in the shape it has. */
 function removeTun(name: string, severalQueues: boolean): boolean {
-  const fd = addon().openTun(name, severalQueues);
+  const fd = addon().openTun(name, severalQueues, false);
   if (fd < 0) return false;
   addon().setTunPersistent(fd, false);
   closeFd(fd);
@@ -185,6 +231,17 @@ function udpTrouble(address: number, port: number, reason: Trouble): string {
 }
 
 /**
+ * Tries one of the socket's offloads by using it; `udp-gro` is on from then on.
+ * @returns 0, or a negated errno value when the kernel or a filter refuses
+ */
+export function tryUdpOffload(fd: number, name: OffloadName): number {
+  expectInteger('fd', fd, 0, 0x7fffffff);
+  const offload = OFFLOADS.find((one) => one.name === name);
+  if (offload === undefined) throw new TypeError(`Expected the "name" of an offload, got ${name}`);
+  return addon().tryUdpOffload(fd, offload.bit);
+}
+
+/**
  * The largest IPv4 packet that the path from one address of this host to another host is known to carry: the route's
  * MTU, or what ICMP has said since (RFC 1191).
  * @returns bytes, outer headers included; `undefined` when there is no route
@@ -236,58 +293,106 @@ export interface PacketBatchOptions {
   readonly socketFd: number;
   /** See {@link openWakeup}. */
   readonly wakeupFd: number;
+  /** The rungs to stand on, `OffloadLadder.bits`. */
+  readonly offloads: number;
 }
 
 /**
  * The calls of the hot path, which pass nothing but integers: all else is in the arena and the descriptors
- * (`descriptors.ts`). A receive call drains its source; where nothing is there, it sleeps until something comes or the
+ * (`descriptors.ts`). {@link receive} drains its source; where nothing is there, it sleeps until something comes or the
  * wake-up is signalled, which it answers with 0. Below zero: a negated errno value.
  */
-export class PacketBatch {
+export interface PacketBatch {
+  /** Packets from the device or the socket: how many, 0 when woken, or a negated errno value. */
+  receive(): number;
+  /**
+   * Sends or writes the first `count` packets, those with the verdict FORWARD.
+   * @returns how many steps down the ladder are to be reported, see {@link takeStepDown}
+   */
+  transmit(count: number): number;
+  takeStepDown(): StepDown;
+}
+
+/** From the device to the socket: `native/encap_batch.h`. */
+export class EncapBatch implements PacketBatch {
   private readonly addon = addon();
   private readonly batch: object;
 
-  constructor(private readonly options: PacketBatchOptions) {
-    const { arena, descriptors, tunFd, socketFd, wakeupFd } = options;
-    if (!Buffer.isBuffer(arena)) throw new TypeError('Expected the "arena" to be a Buffer');
-    if (!(descriptors instanceof Int32Array) || descriptors.length % DESCRIPTOR_WORDS !== 0) {
-      throw new TypeError(`Expected "descriptors" to be an Int32Array of a multiple of ${DESCRIPTOR_WORDS} words`);
+  constructor(options: PacketBatchOptions) {
+    this.batch = createBatch(this.addon.createEncapBatch, options);
+    if (options.arena.length < MAX_PACKET_BYTES) {
+      throw new TypeError(`Expected the "arena" to have at least ${MAX_PACKET_BYTES} bytes`);
     }
-    expectInteger('tunFd', tunFd, 0, 0x7fffffff);
-    expectInteger('socketFd', socketFd, 0, 0x7fffffff);
-    expectInteger('wakeupFd', wakeupFd, 0, 0x7fffffff);
-    this.batch = this.addon.createBatch(arena, descriptors, tunFd, socketFd, wakeupFd);
   }
 
-  /** Packets from the device: how many, 0 when woken, or a negated errno value. */
-  encapReceive(): number {
+  receive(): number {
     return this.addon.encapReceive(this.batch);
   }
 
-  /** Whether a receive call failed because the device was deleted, which no patience mends. */
-  deviceDeleted(result: number): boolean {
-    return result === -this.addon.deviceDeleted;
+  transmit(count: number): number {
+    return this.addon.encapTransmit(this.batch, count);
   }
 
-  /** Sends the first `count` packets, those with the verdict FORWARD, to their next hops. */
-  encapTransmit(count: number): void {
-    this.addon.encapTransmit(this.batch, count);
+  takeStepDown(): StepDown {
+    return stepDown(this.addon.encapTakeStepDown(this.batch));
   }
 
-  /** Datagrams from the socket: how many, 0 when woken, or a negated errno value. */
-  decapReceive(): number {
+  /**
+   * Writes one of the packets that a descriptor's packet is on the wire into the last `MAX_PACKET_BYTES` of the arena.
+   * @returns its bytes
+   */
+  cut(descriptor: number, segment: number): number {
+    return this.addon.encapCut(this.batch, descriptor, segment);
+  }
+}
+
+/** From the socket to the device: `native/decap_batch.h`. */
+export class DecapBatch implements PacketBatch {
+  private readonly addon = addon();
+  private readonly batch: object;
+
+  constructor(options: PacketBatchOptions) {
+    this.batch = createBatch(this.addon.createDecapBatch, options);
+  }
+
+  receive(): number {
     return this.addon.decapReceive(this.batch);
   }
 
-  /** Writes the first `count` packets, those with the verdict FORWARD, to the device. */
-  decapTransmit(count: number): void {
-    this.addon.decapTransmit(this.batch, count);
+  transmit(count: number): number {
+    return this.addon.decapTransmit(this.batch, count);
   }
 
-  /** Sleeps until the time is over or the wake-up is signalled. */
-  pause(milliseconds: number): void {
-    this.addon.pause(this.options.wakeupFd, milliseconds);
+  takeStepDown(): StepDown {
+    return stepDown(this.addon.decapTakeStepDown(this.batch));
   }
+}
+
+function createBatch(create: CreateBatch, options: PacketBatchOptions): object {
+  const { arena, descriptors, tunFd, socketFd, wakeupFd, offloads } = options;
+  if (!Buffer.isBuffer(arena)) throw new TypeError('Expected the "arena" to be a Buffer');
+  if (!(descriptors instanceof Int32Array) || descriptors.length % DESCRIPTOR_WORDS !== 0) {
+    throw new TypeError(`Expected "descriptors" to be an Int32Array of a multiple of ${DESCRIPTOR_WORDS} words`);
+  }
+  expectInteger('tunFd', tunFd, 0, 0x7fffffff);
+  expectInteger('socketFd', socketFd, 0, 0x7fffffff);
+  expectInteger('wakeupFd', wakeupFd, 0, 0x7fffffff);
+  expectInteger('offloads', offloads, 0, 0x7fffffff);
+  return create(arena, descriptors, tunFd, socketFd, wakeupFd, offloads);
+}
+
+function stepDown([bit, error, address]: [number, number, number]): StepDown {
+  return { bit, errno: error, address };
+}
+
+/** Whether a receive call failed because the device was deleted, which no patience mends. */
+export function deviceDeleted(result: number): boolean {
+  return result === -addon().deviceDeleted;
+}
+
+/** Sleeps until the time is over or the wake-up is signalled. */
+export function pause(wakeupFd: number, milliseconds: number): void {
+  addon().pause(wakeupFd, milliseconds);
 }
 
 /** A refusal of the kernel. */

@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { errorMessage, FlannelError } from '../errors.js';
 import { COUNTERS_BYTES, readCounters, type WorkerCounts } from './counters.js';
 import { closeFd, openWakeup, signalWakeup } from './native.js';
+import type { StepDown } from './offloads.js';
 import { SLOW_PATH_BYTES, SlowPathReader, type SlowPathRecord } from './slow-path.js';
 import { CONTROL_BYTES, Order, WorkerControl, WorkerMessage, WorkerState } from './worker-control.js';
 import type { WorkerData } from './worker.js';
@@ -25,6 +26,8 @@ export interface PacketWorkerOptions {
   readonly data: Omit<WorkerData, 'counters' | 'slowPath' | 'control' | 'wakeupFd'>;
   /** A packet that needs thought. */
   readonly onSlowPath: (record: SlowPathRecord) => void;
+  /** The worker has given up an offload. */
+  readonly onStepDown: (step: StepDown) => void;
   /** The worker threw and was started again. */
   readonly onRestart: (reason: string) => void;
   /** The worker threw once more and is not started again. */
@@ -152,8 +155,9 @@ export class PacketWorker {
       execArgv: [],
     });
     let thrown: unknown;
-    worker.on('message', (message: WorkerMessage) => {
-      if (message === WorkerMessage.SlowPath) this.drainSlowPath();
+    worker.on('message', (message: WorkerMessage | StepDown) => {
+      if (typeof message === 'object') this.options.onStepDown(message);
+      else if (message === WorkerMessage.SlowPath) this.drainSlowPath();
       else this.announce();
     });
     worker.on('error', (error) => (thrown = error));

@@ -12,7 +12,7 @@ export type Order = (typeof Order)[keyof typeof Order];
 export const WorkerState = { Starting: 0, Running: 1, Parked: 2, Stopped: 3 } as const;
 export type WorkerState = (typeof WorkerState)[keyof typeof WorkerState];
 
-/** Messages from a worker to the main thread. */
+/** Messages from a worker to the main thread; besides these, a `StepDown` as an object. */
 export const WorkerMessage = { StateChanged: 0, SlowPath: 1 } as const;
 export type WorkerMessage = (typeof WorkerMessage)[keyof typeof WorkerMessage];
 

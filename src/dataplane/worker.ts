@@ -6,10 +6,16 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { FlannelError } from '../errors.js';
 import { WorkerCounters } from './counters.js';
 import { Decapsulator, type SourceCheck } from './decap.js';
-import { BATCH_PACKETS, DECAP_ARENA_BYTES, DESCRIPTOR_WORDS, ENCAP_ARENA_BYTES } from './descriptors.js';
-import { Encapsulator } from './encap.js';
+import {
+  DECAP_ARENA_BYTES,
+  DECAP_BATCH_PACKETS,
+  DESCRIPTOR_WORDS,
+  ENCAP_ARENA_BYTES,
+  ENCAP_BATCH_PACKETS,
+} from './descriptors.js';
+import { Encapsulator, type EncapsulatorOptions } from './encap.js';
 import { ForwardingTableReader } from './forwarding-table-reader.js';
-import { PacketBatch } from './native.js';
+import { DecapBatch, deviceDeleted, EncapBatch, pause, type PacketBatch } from './native.js';
 import { SlowPathWriter } from './slow-path.js';
 import { Order, WorkerControl, WorkerMessage, WorkerState } from './worker-control.js';
 
@@ -26,14 +32,15 @@ export interface WorkerData {
   readonly tunFd: number;
   readonly socketFd: number;
   readonly wakeupFd: number;
+  /** The rungs to stand on, `OffloadLadder.bits`. */
+  readonly offloads: number;
 }
 
-/** One direction of a worker: the steps of a round. */
+/** One direction of a worker: what it does with a batch. */
 interface Lane {
-  /** How many packets came, 0 when woken, or a negated errno value. */
-  receive(): number;
-  /** Decides, sends and counts. */
-  carry(count: number): void;
+  readonly batch: PacketBatch;
+  /** What decides between receive and transmit, and counts after it. */
+  readonly walker: { walk(count: number): void; settle(count: number): void };
 }
 
 const FIRST_PAUSE_MS = 10;
@@ -46,15 +53,8 @@ function run(data: WorkerData): void {
   const table = new ForwardingTableReader(data.table);
   const counters = new WorkerCounters(data.counters);
   const slowPath = new SlowPathWriter(data.slowPath, () => parentPort?.postMessage(WorkerMessage.SlowPath));
-  const arena = Buffer.allocUnsafeSlow(data.direction === 'encap' ? ENCAP_ARENA_BYTES : DECAP_ARENA_BYTES);
-  const descriptors = new Int32Array(BATCH_PACKETS * DESCRIPTOR_WORDS);
-  const { tunFd, socketFd, wakeupFd, sourceCheck } = data;
-  const batch = new PacketBatch({ arena, descriptors, tunFd, socketFd, wakeupFd });
-  const parts = { table, arena, descriptors, counters, slowPath };
-  const lane =
-    data.direction === 'encap'
-      ? encapLane(batch, new Encapsulator(parts))
-      : decapLane(batch, new Decapsulator({ ...parts, sourceCheck }));
+  const makeLane = data.direction === 'encap' ? encapLane : decapLane;
+  const { batch, walker } = makeLane(data, { table, counters, slowPath });
 
   let pauseMs = FIRST_PAUSE_MS;
   const enter = (state: WorkerState): void => {
@@ -73,41 +73,39 @@ function run(data: WorkerData): void {
       enter(WorkerState.Running);
       continue;
     }
-    const received = lane.receive();
+    const received = batch.receive();
     if (received > 0) {
       table.online(data.index);
-      lane.carry(received);
+      walker.walk(received);
+      const stepsDown = batch.transmit(received);
+      walker.settle(received);
       counters.flush();
+      for (let step = 0; step < stepsDown; step++) parentPort?.postMessage(batch.takeStepDown());
       pauseMs = FIRST_PAUSE_MS;
     } else if (received < 0) {
-      if (batch.deviceDeleted(received)) throw new FlannelError('HOST', 'the overlay device was deleted');
+      if (deviceDeleted(received)) throw new FlannelError('HOST', 'the overlay device was deleted');
       counters.receiveError();
       counters.flush();
-      batch.pause(pauseMs);
+      pause(data.wakeupFd, pauseMs);
       pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
     }
   }
   enter(WorkerState.Stopped);
 }
 
-function encapLane(batch: PacketBatch, encapsulator: Encapsulator): Lane {
-  return {
-    receive: () => batch.encapReceive(),
-    carry(count) {
-      encapsulator.walk(count);
-      batch.encapTransmit(count);
-      encapsulator.settle(count);
-    },
-  };
+type Parts = Pick<EncapsulatorOptions, 'table' | 'counters' | 'slowPath'>;
+
+function encapLane({ tunFd, socketFd, wakeupFd, offloads }: WorkerData, parts: Parts): Lane {
+  const arena = Buffer.allocUnsafeSlow(ENCAP_ARENA_BYTES);
+  const descriptors = new Int32Array(ENCAP_BATCH_PACKETS * DESCRIPTOR_WORDS);
+  const batch = new EncapBatch({ arena, descriptors, tunFd, socketFd, wakeupFd, offloads });
+  const cut = (descriptor: number, segment: number): number => batch.cut(descriptor, segment);
+  return { batch, walker: new Encapsulator({ ...parts, arena, descriptors, cut }) };
 }
 
-function decapLane(batch: PacketBatch, decapsulator: Decapsulator): Lane {
-  return {
-    receive: () => batch.decapReceive(),
-    carry(count) {
-      decapsulator.walk(count);
-      batch.decapTransmit(count);
-      decapsulator.settle(count);
-    },
-  };
+function decapLane({ tunFd, socketFd, wakeupFd, offloads, sourceCheck }: WorkerData, parts: Parts): Lane {
+  const arena = Buffer.allocUnsafeSlow(DECAP_ARENA_BYTES);
+  const descriptors = new Int32Array(DECAP_BATCH_PACKETS * DESCRIPTOR_WORDS);
+  const batch = new DecapBatch({ arena, descriptors, tunFd, socketFd, wakeupFd, offloads });
+  return { batch, walker: new Decapsulator({ ...parts, arena, descriptors, sourceCheck }) };
 }

@@ -50,9 +50,19 @@ function agentFacts(status: StatusAnswer, paint: Paint, nowMs: number): Fact[] {
       wordBytes(memoryBytes),
     ];
     facts.push(['Table', table.join(', ')]);
+    if (backend.offloads.length > 0) facts.push(['Offloads', offloadLines(backend.offloads)]);
   }
   facts.push(['Subnet file', status.subnetFile]);
   return facts;
+}
+
+/** What is in use, and a line for each that is not, or not everywhere. */
+function offloadLines(offloads: BackendStatus['offloads']): string[] {
+  const used = offloads.filter(({ state }) => state === 'on').map(({ name }) => name);
+  const remarks = offloads
+    .filter(({ reason }) => reason !== undefined)
+    .map(({ name, state, reason }) => `${state === 'on' ? name : `no ${name}`}: ${reason}`);
+  return [used.length === 0 ? 'none' : used.join(', '), ...remarks];
 }
 
 function leaseFact(lease: LeaseAnswer, nowMs: number): string {

@@ -182,6 +182,7 @@ export class Agent {
       networkId: this.#options.etcd.prefix,
       mtuBytes: this.#options.mtuBytes,
       workers: this.#options.workers,
+      disabledOffloads: this.#options.disabledOffloads,
       sourceCheck: this.#options.sourceCheck,
       trustedSources: this.#options.trustedSources,
       logger: this.#logger,

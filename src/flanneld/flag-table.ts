@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 
 import type { SourceCheck } from '../backend/backend.js';
+import { OFFLOADS, parseOffloadNames, type OffloadName } from '../dataplane/offloads.js';
 import { compileInterfaceRegex } from '../host/external-interface.js';
 import { parseIpv4, parsePrefix, type Ipv4Prefix } from '../packet/address.js';
 import { boolean, choice, integer, list, text, type FlagDescription, type FlanneldFlag } from './flag-kinds.js';
@@ -186,6 +187,18 @@ export const FLAGS = {
     0,
     64,
   ),
+  'disable-offload': {
+    ...list<OffloadName>(
+      own(
+        'Offloads of the kernel not to use, for debugging and comparison, separated by commas; all: none. `flannelctl status` shows ' +
+          `which are in use. They are ${OFFLOADS.map(({ name }) => name).join(', ')}.`,
+      ),
+      'NAME[,NAME...]',
+      `all, or some of ${OFFLOADS.map(({ name }) => name).join(', ')}, separated by commas`,
+      () => undefined,
+    ),
+    parse: parseOffloadNames,
+  },
   'log-format': choice<'text' | 'json'>(
     own('Lines for people, or JSON objects, one a line. Both go to standard error.'),
     ['text', 'json'],

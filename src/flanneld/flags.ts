@@ -1,4 +1,5 @@
 import type { SourceCheck } from '../backend/backend.js';
+import type { OffloadName } from '../dataplane/offloads.js';
 import { UsageError } from '../errors.js';
 import { parseIpv4, type Ipv4Prefix } from '../packet/address.js';
 import { normalPrefix } from '../subnet/etcd/store-keys.js';
@@ -50,6 +51,7 @@ export interface FlanneldOptions {
   readonly controlSocket: string;
   readonly mtuBytes?: number;
   readonly workers?: number;
+  readonly disabledOffloads: readonly OffloadName[];
   readonly sourceCheck: SourceCheck;
   readonly trustedSources: readonly Ipv4Prefix[];
 }
@@ -138,6 +140,7 @@ function toOptions(values: FlanneldFlagValues, origins: ReadonlyMap<keyof typeof
     controlSocket: values['control-socket'],
     mtuBytes: values.mtu === 0 ? undefined : values.mtu,
     workers: values.workers === 0 ? undefined : values.workers,
+    disabledOffloads: values['disable-offload'],
     sourceCheck: values['source-check'],
     trustedSources: values['trusted-source'],
   };

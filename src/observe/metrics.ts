@@ -56,6 +56,26 @@ export async function createMetrics(source: MetricsSource): Promise<Metrics> {
     },
   });
   new Gauge({
+    name: 'flannel_offload',
+    help: 'Whether an offload of the kernel is in use (1) or not (0), by name.',
+    labelNames: ['name'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { name, state } of source.backend()?.offloads ?? []) this.set({ name }, state === 'on' ? 1 : 0);
+    },
+  });
+  new Counter({
+    name: 'flannel_offload_step_downs_total',
+    help: 'Times that an offload was given up while packets flowed, for one next hop or for good, by name.',
+    labelNames: ['name'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { name, stepDowns } of source.backend()?.offloads ?? []) this.inc({ name }, stepDowns);
+    },
+  });
+  new Gauge({
     name: 'flannel_leases',
     help: "Leases in the network, this node's own included.",
     registers,

@@ -14,7 +14,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "batch.h"
+#include "decap_batch.h"
+#include "encap_batch.h"
 #include "layout.h"
 #include "notify.h"
 #include "tun.h"
@@ -43,16 +44,28 @@ uint16_t PortOf(int fd) {
   return ntohs(address.sin_port);
 }
 
+std::string Receive(int fd) {
+  char buffer[65536];
+  const ssize_t length = recv(fd, buffer, sizeof buffer, 0);
+  return length < 0 ? std::string("nothing") : std::string(buffer, static_cast<size_t>(length));
+}
+
+// What a kernel without any offload leaves, but for several messages a call.
+constexpr uint32_t kPlain = kSendmmsg | kRecvmmsg;
+
 // A batch with its memory, a device that is a socket pair, and a socket on loopback.
+template <typename Batch>
 struct Bench {
-  explicit Bench(size_t capacity = 16, size_t arena_bytes = 16 * kDatagramPlaceBytes)
+  explicit Bench(uint32_t offloads = kPlain, size_t capacity = 16, size_t arena_bytes = 16 * kDatagramPlaceBytes)
       : arena(arena_bytes), descriptors(capacity * kDescriptorWords) {
     EXPECT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, device) == 0);
     socket = OpenUdp(kLoopback, 0, false, 1 << 20);
     peer = OpenUdp(kLoopback, 0, false, 1 << 20);
     wakeup = OpenWakeup();
     EXPECT(socket >= 0 && peer >= 0 && wakeup >= 0);
-    batch = std::make_unique<Batch>(arena.data(), arena.size(), descriptors.data(), capacity, device[0], socket, wakeup);
+    if ((offloads & kUdpGro) != 0) EXPECT(TryUdpOffload(socket, kUdpGro) == 0);
+    batch = std::make_unique<Batch>(arena.data(), arena.size(), descriptors.data(), capacity, device[0], socket, wakeup,
+                                    offloads);
   }
   ~Bench() {
     for (int fd : {device[0], device[1], socket, peer, wakeup}) close(fd);
@@ -82,6 +95,13 @@ struct Bench {
     Field(index, kError) = -1;
   }
 
+  // All that arrives at the peer, in its order.
+  std::vector<std::string> AtPeer() {
+    std::vector<std::string> all;
+    for (std::string one = Receive(peer); one != "nothing"; one = Receive(peer)) all.push_back(one);
+    return all;
+  }
+
   std::vector<uint8_t> arena;
   std::vector<int32_t> descriptors;
   int device[2] = {-1, -1};
@@ -91,16 +111,10 @@ struct Bench {
   std::unique_ptr<Batch> batch;
 };
 
-std::string Receive(int fd) {
-  char buffer[65536];
-  const ssize_t length = recv(fd, buffer, sizeof buffer, 0);
-  return length < 0 ? std::string("nothing") : std::string(buffer, static_cast<size_t>(length));
-}
-
 void OutgoingPacketsLieApartWithHeadroomAndGoWhereDescriptorsSay() {
-  Bench bench;
+  Bench<EncapBatch> bench;
   for (const char* packet : {"one", "a second packet, longer", "3"}) bench.FromHost(packet);
-  EXPECT(bench.batch->EncapReceive() == 3);
+  EXPECT(bench.batch->Receive() == 3);
   EXPECT(bench.Packet(0) == "one" && bench.Packet(1) == "a second packet, longer" && bench.Packet(2) == "3");
   EXPECT(bench.Field(0, kOffset) >= static_cast<int32_t>(kHeadroomBytes));
   EXPECT(bench.Field(1, kOffset) >= bench.Field(0, kOffset) + bench.Field(0, kLength) + static_cast<int32_t>(kHeadroomBytes));
@@ -108,8 +122,9 @@ void OutgoingPacketsLieApartWithHeadroomAndGoWhereDescriptorsSay() {
   bench.Field(1, kVerdict) = 4;  // dropped
   bench.Field(1, kError) = -1;
   bench.Forward(2, kLoopback, PortOf(bench.peer));
-  bench.batch->EncapTransmit(3);
+  bench.batch->Transmit(3);
   EXPECT(bench.Field(0, kError) == 0 && bench.Field(2, kError) == 0);
+  EXPECT(bench.Field(0, kSentPackets) == 1 && bench.Field(0, kSentBytes) == 3);
   EXPECT(bench.Field(1, kError) == -1);
   EXPECT(Receive(bench.peer) == "one");
   EXPECT(Receive(bench.peer) == "3");
@@ -117,31 +132,32 @@ void OutgoingPacketsLieApartWithHeadroomAndGoWhereDescriptorsSay() {
 }
 
 void ABatchEndsWithTheDescriptorsAndWithTheArena() {
-  Bench few(4);
+  Bench<EncapBatch> few(kPlain, 4);
   for (int count = 0; count < 6; count++) few.FromHost("packet");
-  EXPECT(few.batch->EncapReceive() == 4);
-  EXPECT(few.batch->EncapReceive() == 2);
+  EXPECT(few.batch->Receive() == 4);
+  EXPECT(few.batch->Receive() == 2);
 
   // Room for the largest packet after one small one, but not after two.
-  Bench small(8, 2 * kHeadroomBytes + 64 + kMaxPacketBytes);
+  Bench<EncapBatch> small(kPlain, 8, 2 * kHeadroomBytes + 64 + 2 * kMaxPacketBytes);
   for (int count = 0; count < 3; count++) small.FromHost("packet");
-  EXPECT(small.batch->EncapReceive() == 2);
-  EXPECT(small.batch->EncapReceive() == 1);
+  EXPECT(small.batch->Receive() == 2);
+  EXPECT(small.batch->Receive() == 1);
 }
 
 void AFailedDatagramHoldsNoOtherUp() {
-  Bench bench;
+  Bench<EncapBatch> bench;
   bench.FromHost(std::string(65508, 'x'));  // more than a datagram can carry
   bench.FromHost("two");
   bench.FromHost("three");
   bench.FromHost("four");
-  EXPECT(bench.batch->EncapReceive() == 4);
+  EXPECT(bench.batch->Receive() == 4);
   bench.Forward(0, kLoopback, PortOf(bench.peer));
   bench.Forward(1, kLoopback, PortOf(bench.peer));
   bench.Forward(2, 0xffffffff, 9);  // broadcast without leave
   bench.Forward(3, kLoopback, PortOf(bench.peer));
-  bench.batch->EncapTransmit(4);
-  EXPECT(bench.Field(0, kError) == EMSGSIZE);
+  bench.batch->Transmit(4);
+  EXPECT(bench.Field(0, kError) == EMSGSIZE && bench.Field(0, kSentPackets) == 0);
+  EXPECT(bench.Field(0, kFirstFailed) == 0 && bench.Field(0, kLastFailed) == 0);
   EXPECT(bench.Field(1, kError) == 0);
   EXPECT(bench.Field(2, kError) == EACCES || bench.Field(2, kError) == ENETUNREACH);
   EXPECT(bench.Field(3, kError) == 0);
@@ -150,7 +166,7 @@ void AFailedDatagramHoldsNoOtherUp() {
 }
 
 void AnErrorThatAnEarlierDatagramLeftCostsNoPacket() {
-  Bench bench;
+  Bench<EncapBatch> bench;
   // A connected socket is told of port-unreachable with the next call, whichever that is.
   const int gone = OpenUdp(kLoopback, 0, false, 1 << 16);
   const sockaddr_in nowhere = SocketAddress(kLoopback, PortOf(gone));
@@ -158,84 +174,82 @@ void AnErrorThatAnEarlierDatagramLeftCostsNoPacket() {
   EXPECT(connect(bench.socket, reinterpret_cast<const sockaddr*>(&nowhere), sizeof nowhere) == 0);
   EXPECT(send(bench.socket, "x", 1, 0) == 1);
   bench.FromHost("survivor");
-  EXPECT(bench.batch->EncapReceive() == 1);
+  EXPECT(bench.batch->Receive() == 1);
   bench.Forward(0, kLoopback, PortOf(bench.peer));
-  bench.batch->EncapTransmit(1);
+  bench.batch->Transmit(1);
   EXPECT(bench.Field(0, kError) == 0);
   EXPECT(Receive(bench.peer) == "survivor");
   EXPECT(send(bench.socket, "x", 1, 0) == 1);
   mmsghdr message{};
-  EXPECT(ReceiveMessages(bench.socket, &message, 1) == -EAGAIN);
+  Offloads offloads(kPlain);
+  EXPECT(ReceiveMessages(bench.socket, &message, 1, &offloads) == -EAGAIN);
 }
 
 void IncomingDatagramsComeWithTheirSenders() {
-  Bench bench(8, 2 * kDatagramPlaceBytes);
+  Bench<DecapBatch> bench(kPlain, 8, 2 * kDatagramPlaceBytes);
   bench.FromPeer("first");
   bench.FromPeer("");
   bench.FromPeer(std::string(65507, 'y'));
-  EXPECT(bench.batch->DecapReceive() == 2);  // as many as the arena has places for
+  EXPECT(bench.batch->Receive() == 2);  // as many as the arena has places for
   EXPECT(bench.Packet(0) == "first" && bench.Packet(1).empty());
   EXPECT(static_cast<uint32_t>(bench.Field(0, kAddress)) == kLoopback);
   EXPECT(bench.Field(0, kPort) == PortOf(bench.peer));
-  EXPECT(bench.batch->DecapReceive() == 1);
+  EXPECT(bench.batch->Receive() == 1);
   EXPECT(bench.Packet(0) == std::string(65507, 'y'));
   bench.Field(0, kLength) = 1400;
   bench.Field(0, kVerdict) = kForward;
-  bench.batch->DecapTransmit(1);
+  bench.batch->Transmit(1);
   EXPECT(bench.Field(0, kError) == 0);
   EXPECT(Receive(bench.device[1]) == std::string(1400, 'y'));
 }
 
 void AClosedDeviceIsAnErrorOfThatPacketOnly() {
-  Bench bench;
+  Bench<DecapBatch> bench;
   bench.FromPeer("late");
-  EXPECT(bench.batch->DecapReceive() == 1);
+  EXPECT(bench.batch->Receive() == 1);
   close(bench.device[1]);
   bench.device[1] = -1;
   bench.Field(0, kVerdict) = kForward;
-  bench.batch->DecapTransmit(1);
+  bench.batch->Transmit(1);
   EXPECT(bench.Field(0, kError) == EPIPE);
 }
 
 void AWakeupEndsASleepWhetherItCameBeforeOrAfter() {
-  Bench bench;
+  Bench<EncapBatch> bench;
+  Bench<DecapBatch> incoming;
   SignalWakeup(bench.wakeup);
   SignalWakeup(bench.wakeup);
-  EXPECT(bench.batch->EncapReceive() == 0);
+  EXPECT(bench.batch->Receive() == 0);
   EXPECT(Pause(bench.wakeup, 1) == kReady);  // both signals were consumed at once
   std::thread waker([&] {
     usleep(20000);
-    SignalWakeup(bench.wakeup);
+    SignalWakeup(incoming.wakeup);
   });
-  EXPECT(bench.batch->DecapReceive() == 0);
+  EXPECT(incoming.batch->Receive() == 0);
   waker.join();
   std::thread sender([&] {
     usleep(20000);
     bench.FromHost("packet");
   });
-  EXPECT(bench.batch->EncapReceive() == 1);
+  EXPECT(bench.batch->Receive() == 1);
   sender.join();
 }
 
 void WithoutBatchedSystemCallsItIsTheSame() {
-  Bench bench;
-  char data[2][8] = {"one", "two"};
-  sockaddr_in to = SocketAddress(kLoopback, PortOf(bench.peer));
-  iovec vectors[2] = {{data[0], 3}, {data[1], 3}};
-  mmsghdr messages[2] = {};
-  for (int index = 0; index < 2; index++) {
-    messages[index].msg_hdr.msg_name = &to;
-    messages[index].msg_hdr.msg_namelen = sizeof to;
-    messages[index].msg_hdr.msg_iov = &vectors[index];
-    messages[index].msg_hdr.msg_iovlen = 1;
+  for (uint32_t offloads : {0u, kPlain}) {
+    Bench<EncapBatch> out(offloads);
+    for (const char* packet : {"one", "two"}) out.FromHost(packet);
+    EXPECT(out.batch->Receive() == 2);
+    for (size_t index = 0; index < 2; index++) out.Forward(index, kLoopback, PortOf(out.peer));
+    out.batch->Transmit(2);
+    EXPECT((out.AtPeer() == std::vector<std::string>{"one", "two"}));
+
+    Bench<DecapBatch> in(offloads);
+    for (const char* packet : {"three", "four"}) in.FromPeer(packet);
+    EXPECT(in.batch->Receive() == 2);
+    EXPECT(in.Packet(0) == "three" && in.Packet(1) == "four");
+    EXPECT(out.batch->offloads().pending() == 0 && in.batch->offloads().pending() == 0);
   }
-  EXPECT(internal::SendOneByOne(bench.socket, messages, 2) == 2);
-  memset(data, 0, sizeof data);
-  EXPECT(internal::ReceiveOneByOne(bench.peer, messages, 2) == 2);
-  EXPECT(messages[0].msg_len == 3 && strcmp(data[0], "one") == 0 && strcmp(data[1], "two") == 0);
-  EXPECT(internal::ReceiveOneByOne(bench.peer, messages, 2) == -1 && errno == EAGAIN);
-  to = SocketAddress(0xffffffff, 9);
-  EXPECT(internal::SendOneByOne(bench.socket, messages, 2) == -1);
 }
 
 void APortIsSharedOnlyOnRequest() {
@@ -269,7 +283,7 @@ void NotificationsReachPathsAndAbstractNames(const std::string& folder) {
   EXPECT(NotifySocket(longest.data(), longest.size(), "", 0) == -EINVAL);
 }
 
-void NamesOfDevicesAreBounded() { EXPECT(OpenTun("a-name-that-is-too-long", false) == -ENAMETOOLONG); }
+void NamesOfDevicesAreBounded() { EXPECT(OpenTun("a-name-that-is-too-long", false, true) == -ENAMETOOLONG); }
 
 }  // namespace
 

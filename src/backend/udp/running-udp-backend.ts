@@ -1,5 +1,6 @@
 /** The udp backend while it runs: leases go into the table, counters come out, and what concerns it on this host is kept up to date. */
 import type { Dataplane } from '../../dataplane/dataplane.js';
+import type { OffloadLadder } from '../../dataplane/offloads.js';
 import type { ForwardingTable } from '../../dataplane/forwarding-table.js';
 import type { Ipv4Prefix } from '../../packet/address.js';
 import type { Lease } from '../../subnet/lease.js';
@@ -30,6 +31,7 @@ export interface RunningUdpBackendParts {
   readonly dataplane: Dataplane;
   readonly explainer: Explainer;
   readonly ownAddresses: OwnAddresses;
+  readonly offloads: OffloadLadder;
   /** Stops the workers and closes what they used. */
   readonly release: () => Promise<void>;
 }
@@ -59,13 +61,14 @@ export class RunningUdpBackend implements RunningBackend {
   }
 
   status(): BackendStatus {
-    const { type, deviceName, mtuBytes, port, table, slowPath, dataplane } = this.parts;
+    const { type, deviceName, mtuBytes, port, table, slowPath, dataplane, offloads } = this.parts;
     return {
       type,
       device: deviceName,
       mtuBytes,
       port,
       workers: dataplane.workerStatus(),
+      offloads: offloads.status(),
       table: { leases: table.leaseCount, nextHops: table.nextHopCount, memoryBytes: table.memoryBytes },
       ...dataplane.counters(),
       icmpErrorsSent: slowPath.icmpErrorsSent,

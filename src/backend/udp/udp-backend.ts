@@ -5,7 +5,9 @@
  */
 import { Dataplane } from '../../dataplane/dataplane.js';
 import { ForwardingTable } from '../../dataplane/forwarding-table.js';
-import { closeFd, openTun, openUdp, setTunPersistent } from '../../dataplane/native.js';
+import { closeFd, openTun, openUdp, setTunPersistent, type TunDevice } from '../../dataplane/native.js';
+import { OffloadLadder } from '../../dataplane/offloads.js';
+import { probeTunOffloads, probeUdpOffloads } from '../../dataplane/probe-offloads.js';
 import type { ExternalInterface } from '../../host/external-interface.js';
 import { listInterfaces } from '../../host/interfaces.js';
 import { configureLink, type LinkSettings } from '../../host/link.js';
@@ -58,6 +60,7 @@ export class UdpBackend implements Backend {
       trustedSources: options.trustedSources,
       workers: 2 * workers,
     });
+    const offloads = new OffloadLadder(options.disabledOffloads);
     const leases = new LeaseForwarding({
       table,
       ownSubnet: lease.subnet,
@@ -72,10 +75,14 @@ export class UdpBackend implements Backend {
     const cleanup: (() => void | Promise<void>)[] = [];
     try {
       // The port comes first: where another daemon holds it, nothing on this host is touched.
-      const socketFds = openUdp({ address: external.address, port: config.backend.port, sockets: workers });
-      cleanup.push(() => socketFds.forEach(closeFd));
-      const device = await this.openDevice(options, workers);
+      const sockets = openUdp({ address: external.address, port: config.backend.port, sockets: workers });
+      cleanup.push(() => sockets.forEach(closeFd));
+      const device = await this.openDevice(options, workers, offloads);
       cleanup.push(() => device.fds.forEach(closeFd));
+      // What arrives at a socket that no worker reads would be lost.
+      sockets.splice(device.fds.length).forEach(closeFd);
+      probeTunOffloads(device, workers, offloads);
+      probeUdpOffloads(sockets, offloads);
       const link: LinkSettings = {
         name: device.name,
         networkId: options.networkId,
@@ -104,7 +111,8 @@ export class UdpBackend implements Backend {
         table,
         sourceCheck: options.sourceCheck,
         tunFds: device.fds,
-        socketFds,
+        socketFds: sockets,
+        offloads,
         externalAddress: external.address,
         onSlowPath: (packet) => slowPath.handle(packet),
         logger,
@@ -130,6 +138,7 @@ export class UdpBackend implements Backend {
           externalAddress: external.address,
         }),
         ownAddresses,
+        offloads,
         release: () => releaseAll(cleanup),
       });
     } catch (error) {
@@ -142,12 +151,17 @@ export class UdpBackend implements Backend {
   private async openDevice(
     { config, networkId, logger }: BackendOptions,
     queues: number,
-  ): Promise<{ name: string; fds: readonly number[] }> {
+    offloads: OffloadLadder,
+  ): Promise<TunDevice> {
     const [interfaces, routes] = await Promise.all([listInterfaces(), listRoutes()]);
     const { name, exists } = chooseOverlayDevice(interfaces, networkId);
     assertRouteIsFree(routes, config.network, name);
     // For a new device the kernel picks the name, so that two daemons that start at once get one each.
-    const device = openTun({ name: exists ? name : 'flannel%d', queues });
+    const device = openTun({
+      name: exists ? name : 'flannel%d',
+      queues: offloads.wants('tun-multi-queue') ? queues : 1,
+      virtio: offloads.wants('tun-vnet'),
+    });
     if (exists) logger.debug(`${device.name} is there from before`);
     return device;
   }

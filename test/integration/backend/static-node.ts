@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { SourceCheck } from '../../../src/backend/backend.js';
 import { backendOfType } from '../../../src/backend/registry.js';
+import type { OffloadName } from '../../../src/dataplane/offloads.js';
 import { errorMessage } from '../../../src/errors.js';
 import type { Logger } from '../../../src/log.js';
 import { parseIpv4, parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
@@ -30,6 +31,7 @@ export interface StaticNodeSetup {
   readonly sourceCheck: SourceCheck;
   readonly trustedSources: readonly string[];
   readonly workers?: number;
+  readonly disabledOffloads?: readonly OffloadName[];
 }
 
 export type StaticNodeCommand =
@@ -94,6 +96,7 @@ async function main(setup: StaticNodeSetup): Promise<void> {
     sourceCheck: setup.sourceCheck,
     trustedSources: setup.trustedSources.map(prefix),
     workers: setup.workers,
+    disabledOffloads: setup.disabledOffloads,
     logger,
   });
   running.failed.catch((error: unknown) => {

@@ -9,6 +9,8 @@ import type { SourceCheck } from '../../../src/dataplane/decap.js';
 import { dropReasonName } from '../../../src/dataplane/drop-reasons.js';
 import { ForwardingTable } from '../../../src/dataplane/forwarding-table.js';
 import { closeFd, openTun, openUdp, setTunPersistent } from '../../../src/dataplane/native.js';
+import { OffloadLadder, type OffloadName } from '../../../src/dataplane/offloads.js';
+import { probeTunOffloads, probeUdpOffloads } from '../../../src/dataplane/probe-offloads.js';
 import { errorMessage } from '../../../src/errors.js';
 import { runCommand } from '../../../src/host/command.js';
 import { localAddresses } from '../../../src/host/local-addresses.js';
@@ -26,6 +28,7 @@ export interface BareNodeConfig {
   readonly sourceCheck?: SourceCheck;
   readonly workers?: number;
   readonly persistent?: boolean;
+  readonly disabledOffloads?: readonly OffloadName[];
 }
 
 /** What the slow path was given, in words. */
@@ -51,7 +54,9 @@ const table = ForwardingTable.create({
 table.setOwn(subnet);
 for (const [leased, publicIp] of config.leases) table.set(prefix(leased), address(publicIp), PORT);
 
-const tun = openTun({ name: 'flannel0', queues: workers });
+const offloads = new OffloadLadder(config.disabledOffloads);
+const tun = openTun({ name: 'flannel0', queues: workers, virtio: offloads.wants('tun-vnet') });
+probeTunOffloads(tun, workers, offloads);
 if (config.persistent === true) setTunPersistent(tun.fds[0], true);
 await runCommand('ip', ['address', 'replace', `${formatIpv4(subnet.address)}/32`, 'dev', tun.name]);
 await runCommand('ip', ['link', 'set', tun.name, 'mtu', String(config.mtuBytes), 'up']);
@@ -60,11 +65,13 @@ table.setOwnAddresses(await localAddresses());
 
 const externalAddress = address(config.externalAddress);
 const sockets = openUdp({ address: externalAddress, port: PORT, sockets: workers });
+probeUdpOffloads(sockets, offloads);
 const dataplane = await Dataplane.start({
   table,
   sourceCheck: config.sourceCheck ?? 'strict',
   tunFds: tun.fds,
   socketFds: sockets,
+  offloads,
   externalAddress,
   onSlowPath: ({ reason, packet, senderAddress, innerMtuBytes }) =>
     slowPath.push({
@@ -82,7 +89,12 @@ answer({ started: tun.name });
 commands: for await (const line of createInterface({ input: process.stdin })) {
   switch (line) {
     case 'status':
-      answer({ ...dataplane.counters(), workers: dataplane.workerStatus(), slowPath: slowPath.splice(0) });
+      answer({
+        ...dataplane.counters(),
+        workers: dataplane.workerStatus(),
+        offloads: offloads.status(),
+        slowPath: slowPath.splice(0),
+      });
       break;
     case 'park':
       await dataplane.park();

@@ -9,6 +9,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { DirectionCounters } from '../../../src/dataplane/counters.js';
+import type { OffloadStatus } from '../../../src/dataplane/offloads.js';
 import type { WorkerStatus } from '../../../src/dataplane/packet-worker.js';
 import { Namespace, removeNamespaces } from '../../../src/lab/namespace.js';
 import type { BareNodeConfig, SlowPathNote } from './bare-node.js';
@@ -17,6 +18,7 @@ export interface NodeStatus {
   readonly encap: DirectionCounters;
   readonly decap: DirectionCounters;
   readonly workers: readonly WorkerStatus[];
+  readonly offloads: readonly OffloadStatus[];
   readonly slowPath: readonly SlowPathNote[];
 }
 

@@ -1,6 +1,20 @@
 /** Synthetic batches for the walks: packets in an arena, descriptors as the native calls leave them. */
 import { WorkerCounters, COUNTERS_BYTES, readCounters, type WorkerCounts } from '../../../src/dataplane/counters.js';
-import { ADDRESS, DESCRIPTOR_WORDS, ERROR, LENGTH, OFFSET, PORT, VERDICT } from '../../../src/dataplane/descriptors.js';
+import {
+  ADDRESS,
+  DESCRIPTOR_WORDS,
+  ERROR,
+  FIRST_FAILED,
+  LAST_FAILED,
+  LENGTH,
+  MAX_PACKET_BYTES,
+  OFFSET,
+  PORT,
+  SEGMENTS,
+  SENT_BYTES,
+  SENT_PACKETS,
+  VERDICT,
+} from '../../../src/dataplane/descriptors.js';
 import {
   SLOW_PATH_BYTES,
   SlowPathReader,
@@ -14,7 +28,7 @@ const PACKET_BYTES = 2048;
 const PACKETS = 16;
 
 export class Arena {
-  readonly arena = Buffer.alloc(PACKET_BYTES * PACKETS);
+  readonly arena = Buffer.alloc(PACKET_BYTES * PACKETS + MAX_PACKET_BYTES);
   readonly descriptors = new Int32Array(PACKETS * DESCRIPTOR_WORDS).fill(-99);
   private readonly countersBlock = new SharedArrayBuffer(COUNTERS_BYTES);
   readonly counters = new WorkerCounters(this.countersBlock);
@@ -31,12 +45,41 @@ export class Arena {
     this.descriptors[at + OFFSET] = offset;
     this.descriptors[at + LENGTH] = packet.length;
     this.descriptors[at + ADDRESS] = sender;
+    this.descriptors[at + SEGMENTS] = 1;
     return this.count++;
   }
 
   /** What a transmit call would say of a packet. */
   setError(index: number, error: number): void {
-    this.descriptors[index * DESCRIPTOR_WORDS + ERROR] = error;
+    const at = index * DESCRIPTOR_WORDS;
+    this.descriptors[at + ERROR] = error;
+    this.descriptors[at + SENT_PACKETS] = error === 0 ? 1 : 0;
+    this.descriptors[at + SENT_BYTES] = error === 0 ? this.descriptors[at + LENGTH] : 0;
+    this.descriptors[at + FIRST_FAILED] = 0;
+    this.descriptors[at + LAST_FAILED] = 0;
+  }
+
+  /** Makes the packet a super-packet of so many segments, as far as the walk can see; 0: one that cannot be cut. */
+  setSegments(index: number, segments: number): void {
+    this.descriptors[index * DESCRIPTOR_WORDS + SEGMENTS] = segments;
+  }
+
+  /** What a transmit call would say of a super-packet that the kernel took `sentPackets` packets of. */
+  setPartlySent(
+    index: number,
+    outcome: { sentPackets: number; sentBytes: number; error: number; firstFailed: number; lastFailed: number },
+  ): void {
+    const at = index * DESCRIPTOR_WORDS;
+    this.descriptors[at + ERROR] = outcome.error;
+    this.descriptors[at + SENT_PACKETS] = outcome.sentPackets;
+    this.descriptors[at + SENT_BYTES] = outcome.sentBytes;
+    this.descriptors[at + FIRST_FAILED] = outcome.firstFailed;
+    this.descriptors[at + LAST_FAILED] = outcome.lastFailed;
+  }
+
+  /** Puts a packet where the native `cut` writes, as that packet on the wire; returns its bytes. */
+  putCut(packet: Buffer): number {
+    return packet.copy(this.arena, this.arena.length - MAX_PACKET_BYTES);
   }
 
   verdict(index: number): number {

@@ -8,18 +8,18 @@ import { DropReason } from '../../../src/dataplane/drop-reasons.js';
 test('nothing is visible before a flush, and all of it after', () => {
   const block = new SharedArrayBuffer(COUNTERS_BYTES);
   const counters = new WorkerCounters(block);
-  counters.forwarded(84);
-  counters.forwarded(1472);
-  counters.dropped(DropReason.NoLease);
+  counters.forwarded(1, 84);
+  counters.forwarded(3, 1472);
+  counters.dropped(DropReason.NoLease, 2);
   counters.batch();
   counters.receiveError();
   counters.slowPathOverflow();
   assert.equal(readCounters(block).packets, 0);
   counters.flush();
   assert.deepEqual(readCounters(block), {
-    packets: 2,
+    packets: 4,
     bytes: 1556,
-    dropped: { 'no-lease': 1 },
+    dropped: { 'no-lease': 2 },
     batches: 1,
     receiveErrors: 1,
     slowPathOverflows: 1,
@@ -31,7 +31,7 @@ test('sums beyond 32 bits are exact', () => {
   const counters = new WorkerCounters(block);
   for (const bytes of [2 ** 31, 2 ** 31 - 1, 1, 2 ** 40, 12_345]) {
     const before = readCounters(block).bytes;
-    counters.forwarded(bytes);
+    counters.forwarded(1, bytes);
     counters.flush();
     assert.equal(readCounters(block).bytes, before + bytes);
   }
@@ -40,7 +40,7 @@ test('sums beyond 32 bits are exact', () => {
 test('a worker that takes over a block goes on counting, even if its predecessor died while it wrote', () => {
   const block = new SharedArrayBuffer(COUNTERS_BYTES);
   const first = new WorkerCounters(block);
-  first.forwarded(2 ** 33);
+  first.forwarded(1, 2 ** 33);
   first.flush();
   // Half of a flush: words of the copy that is next in turn, but not the number that would make it count.
   const words = new Int32Array(block);
@@ -48,7 +48,7 @@ test('a worker that takes over a block goes on counting, even if its predecessor
   words.fill(-1, 1 + 2 * copyWords, 1 + 2 * copyWords + 5);
   assert.equal(readCounters(block).packets, 1);
   const second = new WorkerCounters(block);
-  second.forwarded(1);
+  second.forwarded(1, 1);
   second.flush();
   assert.equal(readCounters(block).packets, 2);
   assert.equal(readCounters(block).bytes, 2 ** 33 + 1);
@@ -67,8 +67,8 @@ test('a reader in another thread never sees half a flush', async () => {
   while (!done) {
     for (let round = 0; round < 2000; round++) {
       // Each packet has three billion bytes, so that the high words change all the time.
-      counters.forwarded(3_000_000_000);
-      counters.dropped(DropReason.NoLease);
+      counters.forwarded(1, 3_000_000_000);
+      counters.dropped(DropReason.NoLease, 1);
       counters.flush();
     }
     await new Promise(setImmediate);

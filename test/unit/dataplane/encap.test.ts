@@ -20,7 +20,8 @@ table.set(prefix('10.5.200.0/24'), address('200.1.2.3'), 65535);
 function walked(...packets: Buffer[]): Arena & { encapsulator: Encapsulator } {
   const arena = new Arena();
   for (const packet of packets) arena.add(packet);
-  const encapsulator = new Encapsulator({ table, ...pick(arena) });
+  const cut = (index: number): number => arena.putCut(arena.packet(index));
+  const encapsulator = new Encapsulator({ table, cut, ...pick(arena) });
   encapsulator.walk(arena.count);
   return Object.assign(arena, { encapsulator });
 }
@@ -133,6 +134,74 @@ test('a packet that the path cannot carry is handed over as it came: whole if it
   assert.deepEqual(quoted.packet, mayNot.subarray(0, 576));
 });
 
+/** A walked super-packet of `segments` packets, of which the cut shows which one was asked for in its last byte. */
+function superPacket(segments: number, header: { ttl?: number; fragmentWord?: number }, destination = '10.5.34.7') {
+  const packet = packetOf('10.5.1.6', destination, header, 2000);
+  const arena = new Arena();
+  arena.add(packet);
+  arena.setSegments(0, segments);
+  const cut = (_index: number, segment: number): number => {
+    const whole = arena.packet(0).subarray(0, 1000);
+    whole[999] = segment;
+    return arena.putCut(whole);
+  };
+  const encapsulator = new Encapsulator({ table, cut, ...pick(arena) });
+  encapsulator.walk(1);
+  return Object.assign(arena, { encapsulator, original: packet });
+}
+
+test('a super-packet has one verdict and counts as the packets that it is on the wire', () => {
+  const sent = superPacket(45, { ttl: 9 });
+  assert.equal(sent.verdict(0), FORWARD);
+  sent.setPartlySent(0, { sentPackets: 45, sentBytes: 66_000, error: 0, firstFailed: -1, lastFailed: -1 });
+  sent.encapsulator.settle(1);
+  assert.deepEqual(
+    { ...sent.counts(), batches: 0 },
+    { ...sent.counts(), packets: 45, bytes: 66_000, dropped: {}, batches: 0 },
+  );
+
+  const unroutable = superPacket(45, {}, '10.5.2.1');
+  unroutable.encapsulator.settle(1);
+  assert.deepEqual(unroutable.counts().dropped, { 'no-lease': 45 });
+  const [{ packet: quoted }] = unroutable.handedOver();
+  assert.equal(quoted.length, 576, 'the first packet of it is shown');
+
+  const partly = superPacket(45, {});
+  partly.setPartlySent(0, { sentPackets: 40, sentBytes: 40_000, error: ENETUNREACH, firstFailed: 40, lastFailed: 44 });
+  partly.encapsulator.settle(1);
+  assert.deepEqual(
+    { packets: partly.counts().packets, dropped: partly.counts().dropped },
+    { packets: 40, dropped: { 'send-failed': 5 } },
+  );
+});
+
+test('a super-packet whose virtio header does not fit it is dropped as one packet', () => {
+  const arena = superPacket(0, {});
+  assert.equal(arena.verdict(0), DropReason.Truncated);
+  arena.encapsulator.settle(1);
+  assert.deepEqual(arena.counts().dropped, { truncated: 1 });
+});
+
+test('a super-packet too big for the path: one quote if it must not be fragmented, else each packet that failed', () => {
+  const outcome = { sentPackets: 1, sentBytes: 10, error: EMSGSIZE, firstFailed: 0, lastFailed: 3 };
+  const mayNot = superPacket(5, { ttl: 9, fragmentWord: 0x4000 });
+  mayNot.setPartlySent(0, outcome);
+  mayNot.encapsulator.settle(1);
+  const [quoted, ...none] = mayNot.handedOver();
+  assert.deepEqual(none, []);
+  assert.equal(quoted.packet.length, 576);
+  assert.deepEqual(quoted.packet, mayNot.original.subarray(0, 576), 'with the TTL it came with');
+  assert.deepEqual(mayNot.counts().dropped, { 'packet-too-big': 4 });
+
+  const may = superPacket(5, {});
+  may.setPartlySent(0, outcome);
+  may.encapsulator.settle(1);
+  assert.deepEqual(
+    may.handedOver().map(({ packet }) => [packet.length, packet[999]]),
+    [0, 1, 2, 3].map((segment) => [1000, segment]),
+  );
+});
+
 test('property: for any header, a forwarded packet has a TTL lower by one and a checksum right if it was right before', () => {
   fc.assert(
     fc.property(
@@ -158,9 +227,10 @@ test('property: for any header, a forwarded packet has a TTL lower by one and a 
         assert.deepEqual(sent.subarray(12), packet.subarray(12));
         arena.setError(0, EMSGSIZE);
         arena.encapsulator.settle(1);
-        assert.deepEqual(arena.packet(0).subarray(12), packet.subarray(12));
-        assert.equal(arena.packet(0)[8], packet[8]);
-        assert.equal(checksum(arena.packet(0), 0, words * 4), 0);
+        const [{ packet: shown }] = arena.handedOver();
+        assert.deepEqual(shown.subarray(12), packet.subarray(12, shown.length));
+        assert.equal(shown[8], packet[8]);
+        assert.equal(checksum(shown, 0, words * 4), 0);
       },
     ),
   );

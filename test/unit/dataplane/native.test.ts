@@ -3,14 +3,22 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { readlinkSync } from 'node:fs';
 import { test } from 'node:test';
-import { DESCRIPTOR_WORDS } from '../../../src/dataplane/descriptors.js';
+import {
+  DESCRIPTOR_WORDS,
+  ERROR,
+  MAX_PACKET_BYTES,
+  SENT_BYTES,
+  SENT_PACKETS,
+} from '../../../src/dataplane/descriptors.js';
 import {
   closeFd,
+  DecapBatch,
+  deviceDeleted,
+  EncapBatch,
   notifySocket,
   openTun,
   openUdp,
   openWakeup,
-  PacketBatch,
   pathMtu,
   setTunPersistent,
   signalWakeup,
@@ -21,20 +29,28 @@ import { address } from './arena.js';
 const loopback = address('127.0.0.1');
 
 test('arguments are checked before the native code sees them', () => {
-  const batch = { arena: Buffer.alloc(1), descriptors: new Int32Array(0), tunFd: 0, socketFd: 0, wakeupFd: 0 };
+  const batch = {
+    arena: Buffer.alloc(1),
+    descriptors: new Int32Array(0),
+    tunFd: 0,
+    socketFd: 0,
+    wakeupFd: 0,
+    offloads: 0,
+  };
   const wrong: [string, RegExp, () => unknown][] = [
-    ['a name', /"name"/, () => openTun({ name: 'a b', queues: 1 })],
-    ['a long name', /"name"/, () => openTun({ name: 'x'.repeat(16), queues: 1 })],
-    ['queues', /"queues" to be an integer from 1 to 64, got 0/, () => openTun({ queues: 0 })],
+    ['a name', /"name"/, () => openTun({ name: 'a b', queues: 1, virtio: true })],
+    ['a long name', /"name"/, () => openTun({ name: 'x'.repeat(16), queues: 1, virtio: true })],
+    ['queues', /"queues" to be an integer from 1 to 64, got 0/, () => openTun({ queues: 0, virtio: true })],
     ['an address', /"address"/, () => openUdp({ address: -1, port: 1, sockets: 1 })],
     ['a port', /"port"/, () => openUdp({ address: 0, port: 65536, sockets: 1 })],
     ['sockets', /"sockets"/, () => openUdp({ address: 0, port: 1, sockets: 1.5 })],
     ['a descriptor', /"fd"/, () => setTunPersistent(Number.NaN, true)],
     ['a source', /"source"/, () => pathMtu(2 ** 32, 0)],
     ['a path', /"path"/, () => notifySocket('relative', '')],
-    ['an arena', /"arena"/, () => new PacketBatch({ ...batch, arena: new Uint8Array(1) as Buffer })],
-    ['descriptors', /multiple of 16/, () => new PacketBatch({ ...batch, descriptors: new Int32Array(17) })],
-    ['a socket', /"socketFd"/, () => new PacketBatch({ ...batch, socketFd: -1 })],
+    ['an arena', /"arena"/, () => new EncapBatch({ ...batch, arena: new Uint8Array(1) as Buffer })],
+    ['descriptors', /multiple of 16/, () => new DecapBatch({ ...batch, descriptors: new Int32Array(17) })],
+    ['an arena without room', /"arena"/, () => new EncapBatch(batch)],
+    ['a socket', /"socketFd"/, () => new DecapBatch({ ...batch, socketFd: -1 })],
   ];
   for (const [what, message, call] of wrong) {
     assert.throws(
@@ -94,19 +110,20 @@ test('a batch carries a datagram in at one end and out at the other, and its sle
   const [socketFd] = openUdp({ address: loopback, port: 0, sockets: 1 });
   const wakeupFd = openWakeup();
   const descriptors = new Int32Array(DESCRIPTOR_WORDS);
-  const arena = Buffer.alloc(256);
+  const arena = Buffer.alloc(256 + MAX_PACKET_BYTES);
   arena.write('across', 100);
   try {
     // Its device is never touched here.
-    const batch = new PacketBatch({ arena, descriptors, tunFd: wakeupFd, socketFd, wakeupFd });
-    descriptors.set([100, 6, 0, loopback, peer.address().port, 99]);
+    const parts = { arena, descriptors, tunFd: wakeupFd, socketFd, wakeupFd, offloads: 0 };
+    const batch = new EncapBatch(parts);
+    descriptors.set([100, 6, 0, loopback, peer.address().port, 99, 1]);
     const arrived = once(peer, 'message');
-    batch.encapTransmit(1);
-    assert.equal(descriptors[5], 0);
+    assert.equal(batch.transmit(1), 0);
+    assert.deepEqual([descriptors[ERROR], descriptors[SENT_PACKETS], descriptors[SENT_BYTES]], [0, 1, 6]);
     assert.equal(String(((await arrived) as [Buffer])[0]), 'across');
     signalWakeup(wakeupFd);
-    assert.equal(batch.decapReceive(), 0);
-    assert.equal(batch.deviceDeleted(-1), false);
+    assert.equal(new DecapBatch(parts).receive(), 0);
+    assert.equal(deviceDeleted(-1), false);
   } finally {
     [socketFd, wakeupFd].forEach(closeFd);
     peer.close();

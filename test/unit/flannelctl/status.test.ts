@@ -31,6 +31,7 @@ const READY: StatusAnswer = {
       { name: 'encap-0', direction: 'encap', state: 'running', batches: 1200, receiveErrors: 0, slowPathOverflows: 0 },
       { name: 'decap-0', direction: 'decap', state: 'failed', batches: 7, receiveErrors: 0, slowPathOverflows: 0 },
     ],
+    offloads: [],
     table: { leases: 3, nextHops: 1, memoryBytes: 1024 },
     encap: { packets: 12_345, bytes: 2_097_152, dropped: { 'no-lease': 3, truncated: 0, 'ttl-exceeded': 40 } },
     decap: { packets: 5, bytes: 420, dropped: { 'unknown-sender': 1, 'of-tomorrow': 2 } },

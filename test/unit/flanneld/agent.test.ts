@@ -47,6 +47,7 @@ const RUNNING: BackendStatus = {
   mtuBytes: 1472,
   port: 8285,
   workers: [],
+  offloads: [],
   table: { leases: 0, nextHops: 0, memoryBytes: 0 },
   encap: { packets: 0, bytes: 0, dropped: {} },
   decap: { packets: 0, bytes: 0, dropped: {} },

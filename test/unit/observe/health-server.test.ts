@@ -13,6 +13,7 @@ function backendStatus(packets: number): BackendStatus {
     mtuBytes: 1472,
     port: 8285,
     workers: [],
+    offloads: [],
     table: { leases: 2, nextHops: 1, memoryBytes: 1024 },
     encap: { packets, bytes: packets * 100, dropped: { 'no-lease': 3, 'ttl-exceeded': 0 } },
     decap: { packets: 7, bytes: 700, dropped: { 'unknown-sender': 1 } },

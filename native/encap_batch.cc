@@ -1,0 +1,130 @@
+#include "encap_batch.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include "layout.h"
+#include "tun.h"
+#include "wait.h"
+
+namespace flannelette {
+
+namespace {
+
+// How long one Transmit may wait for room in the kernel's queues. Long enough for a queue of a slow link to move, short
+// enough for a worker that is asked to stop.
+constexpr int kPatienceMilliseconds = 50;
+
+constexpr size_t kAlignment = 64;
+
+constexpr size_t AlignUp(size_t offset) { return (offset + kAlignment - 1) & ~(kAlignment - 1); }
+
+static_assert(kHeadroomBytes >= kVirtioHeaderBytes);
+
+}  // namespace
+
+EncapBatch::EncapBatch(uint8_t* arena, size_t arena_bytes, int32_t* descriptors, size_t capacity, int tun, int socket,
+                       int wakeup, uint32_t offloads)
+    : arena_(arena),
+      receive_bytes_(arena_bytes - kMaxPacketBytes),
+      descriptors_(descriptors),
+      capacity_(capacity),
+      tun_(tun),
+      wakeup_(wakeup),
+      offloads_(offloads),
+      sender_(socket, &offloads_),
+      groups_(capacity),
+      plans_(new SegmentPlan[capacity]()) {}
+
+int32_t* EncapBatch::Descriptor(size_t index) { return descriptors_ + index * kDescriptorWords; }
+
+uint8_t* EncapBatch::Packet(size_t index) { return arena_ + Descriptor(index)[kOffset]; }
+
+int EncapBatch::Receive() {
+  for (;;) {
+    const int received = DrainDevice();
+    if (received != -EAGAIN) return received;
+    const int waited = WaitReadable(tun_, wakeup_);
+    if (waited != kReady) return waited;
+  }
+}
+
+int EncapBatch::DrainDevice() {
+  const size_t header_bytes = offloads_.Has(kTunVnet) ? kVirtioHeaderBytes : 0;
+  size_t count = 0;
+  size_t offset = kHeadroomBytes;
+  while (count < capacity_ && offset + kMaxPacketBytes <= receive_bytes_) {
+    const int length = ReadPacket(tun_, arena_ + offset - header_bytes, header_bytes + kMaxPacketBytes);
+    // An error that comes after packets comes again with the next call.
+    if (length < 0) return count > 0 ? static_cast<int>(count) : length;
+    if (length < static_cast<int>(header_bytes)) continue;
+    int32_t* const descriptor = Descriptor(count);
+    descriptor[kOffset] = static_cast<int32_t>(offset);
+    descriptor[kLength] = length - static_cast<int32_t>(header_bytes);
+    VirtioHeader virtio{};
+    memcpy(&virtio, arena_ + offset - header_bytes, header_bytes);
+    descriptor[kSegments] = Examine(count, virtio);
+    count++;
+    offset = AlignUp(offset + static_cast<size_t>(length)) + kHeadroomBytes;
+  }
+  return static_cast<int>(count);
+}
+
+int32_t EncapBatch::Examine(size_t index, const VirtioHeader& virtio) {
+  uint8_t* const packet = Packet(index);
+  const size_t length = static_cast<size_t>(Descriptor(index)[kLength]);
+  plans_[index].count = 0;
+  if (IsSuperPacket(virtio)) {
+    const int segments = PlanSegments(virtio, packet, length, &plans_[index]);
+    if (segments > 0) return segments;
+    plans_[index].count = 0;
+    return 0;
+  }
+  return NeedsChecksum(virtio) && CompleteChecksum(virtio, packet, length) < 0 ? 0 : 1;
+}
+
+void EncapBatch::Transmit(size_t count) {
+  groups_.Clear();
+  for (size_t index = 0; index < count; index++) {
+    int32_t* const descriptor = Descriptor(index);
+    if (descriptor[kVerdict] != kForward) continue;
+    descriptor[kError] = 0;
+    descriptor[kSentPackets] = 0;
+    descriptor[kSentBytes] = 0;
+    groups_.Add(static_cast<int32_t>(index), static_cast<uint32_t>(descriptor[kAddress]),
+                static_cast<uint16_t>(descriptor[kPort]));
+  }
+  sender_.Begin(kPatienceMilliseconds);
+  for (size_t hop = 0; hop < groups_.size(); hop++) {
+    const NextHopGroups::Group& group = groups_[hop];
+    sender_.NextHop(group.address, group.port);
+    for (int32_t index = group.first; index != NextHopGroups::kEnd; index = groups_.next(index)) {
+      const size_t at = static_cast<size_t>(index);
+      int32_t* const descriptor = Descriptor(at);
+      if (plans_[at].count > 0) {
+        sender_.AddSuperPacket(plans_[at], Packet(at), descriptor);
+      } else {
+        sender_.AddPacket(Packet(at), static_cast<size_t>(descriptor[kLength]), descriptor);
+      }
+    }
+  }
+  sender_.Flush();
+}
+
+int EncapBatch::Cut(size_t index, uint32_t segment) {
+  const SegmentPlan& plan = plans_[index];
+  const uint8_t* const packet = Packet(index);
+  uint8_t* const out = arena_ + receive_bytes_;
+  if (plan.count == 0) {
+    const int32_t length = Descriptor(index)[kLength];
+    memcpy(out, packet, static_cast<size_t>(length));
+    return length;
+  }
+  const uint8_t* const payload = packet + plan.header_bytes + size_t{segment} * plan.segment_bytes;
+  const size_t payload_bytes = plan.SegmentPayloadBytes(segment);
+  WriteSegmentHeaders(plan, packet, packet + plan.header_bytes, plan.segment_bytes, segment, 1, out, 0);
+  memcpy(out + plan.header_bytes, payload, payload_bytes);
+  return static_cast<int>(plan.header_bytes + payload_bytes);
+}
+
+}  // namespace flannelette

@@ -1,0 +1,62 @@
+// An encapsulating worker's batch: from the device to the socket. Memory belongs to the caller (a Buffer and an Int32Array
+// of the worker's) and outlives the batch.
+//
+// A round is Receive, a walk in TypeScript over the descriptors, Transmit. Receive fills kOffset, kLength and kSegments of
+// descriptors 0 … result-1; the walk writes kVerdict, kAddress and kPort, and may shorten kLength; Transmit takes those with
+// kForward and fills kSentPackets, kSentBytes, kError, kFirstFailed and kLastFailed.
+#ifndef FLANNELETTE_ENCAP_BATCH_H_
+#define FLANNELETTE_ENCAP_BATCH_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "next_hop_groups.h"
+#include "offloads.h"
+#include "segment.h"
+#include "train.h"
+
+namespace flannelette {
+
+class EncapBatch {
+ public:
+  // `descriptors` holds `capacity` of them. The last kMaxPacketBytes of the arena are where Cut writes.
+  EncapBatch(uint8_t* arena, size_t arena_bytes, int32_t* descriptors, size_t capacity, int tun, int socket, int wakeup,
+             uint32_t offloads);
+
+  // Takes packets off the device until there are no more, the descriptors are used up, or the arena has no room for one
+  // of the largest size. With nothing there it sleeps first. Returns how many came; 0 when `wakeup` ended the sleep;
+  // below zero a negated errno value. Checksums that the kernel left partial are complete then, but those of
+  // super-packets, which are only known once they are cut.
+  int Receive();
+  // Sends every packet with the verdict kForward to its kAddress and kPort, super-packets as the packets that they are on
+  // the wire.
+  void Transmit(size_t count);
+
+  // Writes packet `segment` of those that descriptor `index` is on the wire to the end of the arena, for who has to be
+  // shown it. Returns its bytes. Valid until the next Receive.
+  int Cut(size_t index, uint32_t segment);
+
+  Offloads& offloads() { return offloads_; }
+
+ private:
+  int DrainDevice();
+  int32_t Examine(size_t index, const VirtioHeader& virtio);
+  int32_t* Descriptor(size_t index);
+  uint8_t* Packet(size_t index);
+
+  uint8_t* const arena_;
+  const size_t receive_bytes_;  // of the arena
+  int32_t* const descriptors_;
+  const size_t capacity_;
+  const int tun_;
+  const int wakeup_;
+  Offloads offloads_;
+  TrainSender sender_;
+  NextHopGroups groups_;
+  const std::unique_ptr<SegmentPlan[]> plans_;  // a descriptor each; a count of 0: it is no super-packet
+};
+
+}  // namespace flannelette
+
+#endif

@@ -1,0 +1,39 @@
+/** Tries the rungs of the ladder on an open device and on open sockets, and leaves switched on what works. */
+import { setTunOffloads, tryUdpOffload, type TunDevice } from './native.js';
+import { refusal, type OffloadLadder, type OffloadName } from './offloads.js';
+
+/** What the device was opened with, and what it may hand over in one piece. */
+export function probeTunOffloads(device: TunDevice, queues: number, ladder: OffloadLadder): void {
+  const several = queues > 1 ? (device.fds.length > 1 ? undefined : 'the kernel refuses a second queue') : 'one worker';
+  ladder.tried('tun-multi-queue', several);
+  ladder.tried('tun-vnet', device.virtio ? undefined : 'the kernel knows no virtio headers for this device');
+  // Device-wide and kept from an earlier run, so what is not wanted is switched off as well.
+  const [fd] = device.fds;
+  const usable = { checksum: false, tso: false, uso: false };
+  setTunOffloads(fd, usable);
+  if (!ladder.isOn('tun-vnet')) {
+    for (const name of ['tun-tso', 'tun-uso'] as const) ladder.tried(name, 'it needs tun-vnet');
+    return;
+  }
+  usable.checksum = setTunOffloads(fd, { ...usable, checksum: true }) === 0;
+  for (const [name, key] of [
+    ['tun-tso', 'tso'],
+    ['tun-uso', 'uso'],
+  ] as const) {
+    if (!ladder.wants(name)) continue;
+    const result = setTunOffloads(fd, { ...usable, [key]: true });
+    usable[key] = result === 0;
+    ladder.tried(name, result === 0 ? undefined : refusal(name, result));
+  }
+}
+
+const UDP_OFFLOADS: readonly OffloadName[] = ['udp-segment', 'udp-gro', 'sendmmsg', 'recvmmsg'];
+
+/** What the tunnel's sockets can do. */
+export function probeUdpOffloads(socketFds: readonly number[], ladder: OffloadLadder): void {
+  for (const name of UDP_OFFLOADS) {
+    if (!ladder.wants(name)) continue;
+    const result = socketFds.map((fd) => tryUdpOffload(fd, name)).find((one) => one < 0);
+    ladder.tried(name, result === undefined ? undefined : refusal(name, result));
+  }
+}
