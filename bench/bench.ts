@@ -18,18 +18,39 @@ import { goalTable } from './report/goals.js';
 import { circumstances, method, offloadState } from './report/markdown.js';
 import { publish } from './report/publish.js';
 import { tablesOfMode, textTable } from './report/tables.js';
+import { requireBenchMachine } from './requirements.js';
 import { RESULTS_FORMAT, type Machine, type Results } from './results.js';
 import { runBench, type RunOutcome } from './run.js';
 import { UNDERLAY_MTU_BYTES, type Store } from './site.js';
 import { VETH_MODES } from './veth-mode.js';
 
 /**
- * Measures, prints the tables on standard output and writes the files.
+ * Measures (or takes an earlier run's figures), prints the tables on standard output and writes the files.
  * @returns the exit status: 1 when any measurement failed
  */
 export async function bench(options: BenchOptions, progress: Progress, signal: AbortSignal): Promise<number> {
-  const earlier = options.append && options.output !== undefined ? await readResults(options.output) : undefined;
+  const { output, append, render } = options;
   const startedAt = new Date();
+  const earlier = output !== undefined && (append || render) ? await readResults(output) : undefined;
+  const now = render ? undefined : await measure(options, startedAt, progress, signal);
+  const results = now === undefined || earlier === undefined ? (now ?? earlier) : appendResults(earlier, now);
+  if (results === undefined) throw new RangeError('there are neither new results nor old ones');
+  process.stdout.write(`${reportLines(results).join('\n')}\n`);
+
+  const folder = output ?? join(ROOT, 'bench/results', folderName(startedAt));
+  for (const complaint of await writeReport(folder, results)) progress.note(complaint);
+  if (options.publish) await publish(ROOT, results);
+  process.stdout.write(`Took ${clock(progress.seconds)}; report, plots and all figures are in ${folder}\n`);
+  return now?.samples.some(({ error }) => error !== undefined) === true ? 1 : 0;
+}
+
+async function measure(
+  options: BenchOptions,
+  startedAt: Date,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Results> {
+  requireBenchMachine();
   const makeContenders = await contendersOf(options, progress);
   const machine = await describeMachine();
   const outcome = await runBench({
@@ -48,15 +69,7 @@ export async function bench(options: BenchOptions, progress: Progress, signal: A
     signal,
     progress,
   });
-  const now = describe(options, outcome, machine, startedAt);
-  const results = earlier === undefined ? now : appendResults(earlier, now);
-  process.stdout.write(`${reportLines(results).join('\n')}\n`);
-
-  const folder = options.output ?? join(ROOT, 'bench/results', folderName(startedAt));
-  for (const complaint of await writeReport(folder, results)) progress.note(complaint);
-  if (options.publish) await publish(ROOT, results);
-  process.stdout.write(`Took ${clock(progress.seconds)}; report, plots and all figures are in ${folder}\n`);
-  return outcome.samples.some(({ error }) => error !== undefined) ? 1 : 0;
+  return describe(options, outcome, machine, startedAt);
 }
 
 /** @throws UsageError for a peer that is not there */

@@ -34,6 +34,8 @@ export interface BenchOptions {
   readonly output?: string;
   /** Whether the rounds are added to those that `output` has. */
   readonly append: boolean;
+  /** Whether nothing is measured, and what `output` has is reported once more. */
+  readonly render: boolean;
   /** Whether docs/performance.md is to show the results. */
   readonly publish: boolean;
 }
@@ -65,6 +67,7 @@ interface Parsed {
   readonly mode?: readonly string[];
   readonly output?: string;
   readonly append?: boolean;
+  readonly render?: boolean;
   readonly publish?: boolean;
 }
 
@@ -111,6 +114,7 @@ function buildCommand(): Command {
     .option('--mode <list>', `what the cable does, of ${modeNames.join(', ')}`, list('mode', modeNames))
     .option('--output <folder>', 'where results go (default: bench/results/ and the time)')
     .option('--append', 'add the rounds to the results that the folder of --output has')
+    .option('--render', 'measure nothing: report once more what the folder of --output has')
     .option('--publish', 'let docs/performance.md show the results')
     .addHelpText('after', EXAMPLES)
     .configureHelp({ helpWidth: 110 });
@@ -137,8 +141,10 @@ export function parseOptions(args: readonly string[], print: (text: string) => v
 }
 
 function complete(parsed: Parsed): BenchOptions {
-  const { quick = false, peer: peers = [], output, append = false } = parsed;
+  const { quick = false, peer: peers = [], output, append = false, render = false } = parsed;
   if (append && output === undefined) throw new UsageError('--append needs --output, the folder to add to');
+  if (render && output === undefined) throw new UsageError('--render needs --output, the folder of a run');
+  if (render && append) throw new UsageError('--render measures nothing that could be added: leave --append out');
   const withoutPods = parsed.from === 'host' && OPTIONAL_MEASURES.find(({ name }) => parsed.measure?.includes(name));
   if (withoutPods) throw new UsageError(`--measure ${withoutPods.name} needs --from pod: its other end is one`);
   const names = peers.map(({ name }) => name);
@@ -157,6 +163,7 @@ function complete(parsed: Parsed): BenchOptions {
     limitSeconds: quick ? QUICK_LIMIT_SECONDS : Infinity,
     output,
     append,
+    render,
     publish: parsed.publish ?? false,
   };
 }

@@ -8,6 +8,13 @@ const INTERRUPTED = 130;
  * @returns the exit status: 2 for a UsageError, 130 after an interruption
  */
 export async function runProgram(name: string, body: (signal: AbortSignal) => Promise<number>): Promise<number> {
+  // A reader that has seen enough (`npm run bench | head`) is no reason to lose what was measured; EIO is a terminal that
+  // was closed.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
+    });
+  }
   const controller = new AbortController();
   const abort = (): void => controller.abort();
   const signals: NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];

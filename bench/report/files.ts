@@ -12,10 +12,15 @@ const RESULTS_FILE = 'results.json';
 
 /**
  * Writes all files into a folder, which is made.
+ * @param pictures - the measures whose plots are to be there as PNG, too; all by default
  * @returns what could not be written, on one line each
  * @throws FlannelError when the folder cannot be written to
  */
-export async function writeReport(folder: string, results: Results): Promise<string[]> {
+export async function writeReport(
+  folder: string,
+  results: Results,
+  pictures: readonly string[] = results.measures.map(({ name }) => name),
+): Promise<string[]> {
   try {
     await mkdir(folder, { recursive: true });
     await writeFile(join(folder, RESULTS_FILE), `${JSON.stringify(results, null, 1)}\n`);
@@ -26,6 +31,7 @@ export async function writeReport(folder: string, results: Results): Promise<str
       if (svg === undefined) continue;
       plots.add(measure.name);
       await writeFile(join(folder, `${measure.name}.svg`), svg);
+      if (!pictures.includes(measure.name)) continue;
       try {
         await writeFile(join(folder, `${measure.name}.png`), await renderPng(svg));
       } catch (error) {
@@ -43,7 +49,7 @@ export async function writeReport(folder: string, results: Results): Promise<str
 /** The results that a folder has. @throws UsageError when there are none that this program can read */
 export async function readResults(folder: string): Promise<Results> {
   const file = join(folder, RESULTS_FILE);
-  if (!existsSync(file)) throw new UsageError(`there is no ${file} to append to: leave --append out`);
+  if (!existsSync(file)) throw new UsageError(`there is no ${file}: give the --output of an earlier run`);
   try {
     const results = JSON.parse(await readFile(file, 'utf8')) as Results;
     if (results.format === RESULTS_FORMAT) return results;

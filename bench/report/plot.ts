@@ -10,7 +10,7 @@ const TITLE_HEIGHT = 58;
 const GROUP_TITLE_HEIGHT = 30;
 const BAR_HEIGHT = 16;
 const BAR_STEP = 24;
-const VALUE_WIDTH = 150;
+const VALUE_WIDTH = 170;
 const FONT_SIZE = 13;
 /** Of a character of this font, on average and with some room. */
 const CHARACTER_WIDTH = 7.4;

@@ -11,6 +11,8 @@ const BEGIN = '<!-- begin: written by npm run bench -- --publish -->';
 const END = '<!-- end -->';
 /** Kept in the repository, unlike other results. */
 const FOLDER = 'bench/results/published';
+/** Plots that are wanted where no SVG is shown; all would make the repository grow with every run. */
+const PICTURES = ['tcp', 'udp-64'];
 const PAGE = 'docs/performance.md';
 
 /** The page with another report between its marks. @throws FlannelError when the marks are missing */
@@ -31,6 +33,6 @@ export async function publish(root: string, results: Results): Promise<void> {
   const text = replaceReport(await readFile(page, 'utf8'), report);
   await rm(join(root, FOLDER), { recursive: true, force: true });
   await mkdir(join(root, FOLDER), { recursive: true });
-  await writeReport(join(root, FOLDER), results);
+  await writeReport(join(root, FOLDER), results, PICTURES);
   await writeFile(page, text);
 }

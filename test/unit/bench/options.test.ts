@@ -74,6 +74,8 @@ const WRONG: readonly (readonly [args: string, complaint: RegExp])[] = [
   ['--peer nebula --peer nebula=/x', /nebula is given twice/],
   ['--from host --measure subnets-250', /needs --from pod/],
   ['--append', /--append needs --output/],
+  ['--render', /--render needs --output/],
+  ['--render --append --output x', /leave --append out/],
   ['--fast', /unknown option/],
   ['now', /too many arguments/],
 ];
