@@ -29,8 +29,8 @@ export interface PacketExplanation {
   /** What this node's workers would do. */
   readonly here: DryVerdict;
   /**
-   * For a forwarded packet: what its next hop would do if it knows the leases that are known here and checks as strictly
-   * as this project's agents do by default.
+   * For a forwarded packet: what its next hop would do if it knows the leases that are known here, checks as strictly as
+   * this project's agents do by default, and gets the datagram from this node's public address.
    */
   readonly there?: DryVerdict;
 }

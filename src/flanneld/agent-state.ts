@@ -128,8 +128,9 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource {
       network: config.network,
       subnet: lease.subnet,
       sourceCheck: this.#options.sourceCheck,
-      leaseOf: (address) => {
-        const covering = leases.filter(({ subnet }) => prefixContains(subnet, address));
+      publicIp: this.publicIp ?? 0,
+      leaseOf: (address, owner) => {
+        const covering = leases.filter(({ subnet, publicIp }) => publicIp === owner && prefixContains(subnet, address));
         const longest = covering.sort((a, b) => b.subnet.length - a.subnet.length).at(0);
         return longest && this.#leaseAnswer(longest);
       },

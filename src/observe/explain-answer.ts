@@ -10,8 +10,10 @@ export interface ExplainContext {
   readonly network: Ipv4Prefix;
   readonly subnet: Ipv4Prefix;
   readonly sourceCheck: SourceCheck;
-  /** The lease that an address lies in, the longest of several. */
-  leaseOf(address: number): LeaseAnswer | undefined;
+  /** This node's public address. */
+  readonly publicIp: number;
+  /** The lease of a node that an address lies in, the longest of several. */
+  leaseOf(address: number, owner: number): LeaseAnswer | undefined;
 }
 
 /** A backend's explanation as the control socket tells it. */
@@ -25,7 +27,13 @@ export function explainAnswer(
     address: formatIpv4(of),
     entry: entry.kind,
     nextHop: entry.kind === 'leased' ? formatHop(entry.nextHop) : undefined,
-    lease: context.leaseOf(of),
+    // Leases that the table has not taken in, such as those of another backend, decide nothing.
+    lease:
+      entry.kind === 'leased'
+        ? context.leaseOf(of, entry.nextHop.address)
+        : entry.kind === 'own-subnet'
+          ? context.leaseOf(of, context.publicIp)
+          : undefined,
   });
   return {
     direction,

@@ -16,8 +16,11 @@ export interface ExplainerOptions {
   readonly port: number;
   readonly backendType: string;
   readonly sourceCheck: SourceCheck;
-  /** The address that this node's datagrams come from. */
-  readonly externalAddress: number;
+  /**
+   * Where the other nodes are told that this one is. A node that has another address itself is behind NAT, which gives its
+   * datagrams this one as their source, or it is a stranger to all others.
+   */
+  readonly publicIp: number;
 }
 
 export class Explainer {
@@ -50,11 +53,11 @@ export class Explainer {
   /** `undefined` when the lease of the destination went away between the table's answer and now. */
   private atNextHop(peer: number, question: PacketQuestion, leases: Iterable<Lease>): DryVerdict | undefined {
     const { source, destination, ttl } = question;
-    const { network, subnetLength, port, backendType, externalAddress } = this.options;
+    const { network, subnetLength, port, backendType, publicIp: sender } = this.options;
     // Only these leases can decide about this packet; a network may have tens of thousands.
     const relevant = [...leases].filter(
       ({ subnet, publicIp }) =>
-        publicIp === externalAddress || prefixContains(subnet, source) || prefixContains(subnet, destination),
+        publicIp === sender || prefixContains(subnet, source) || prefixContains(subnet, destination),
     );
     const own = relevant.find(({ subnet, publicIp }) => publicIp === peer && prefixContains(subnet, destination));
     if (own === undefined) return undefined;
@@ -69,7 +72,7 @@ export class Explainer {
     });
     forwarding.replaceAll(relevant);
     table.setOwnAddresses([peer]);
-    return dryRunDecap(table, 'strict', externalAddress, packetOf(question, ttl - 1));
+    return dryRunDecap(table, 'strict', sender, packetOf(question, ttl - 1));
   }
 }
 

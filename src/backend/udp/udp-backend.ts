@@ -135,7 +135,7 @@ export class UdpBackend implements Backend {
           port: config.backend.port,
           backendType: this.type,
           sourceCheck: options.sourceCheck,
-          externalAddress: external.address,
+          publicIp: options.publicIp,
         }),
         ownAddresses,
         offloads,

@@ -78,7 +78,7 @@ export function checkMasquerade(facts: FirewallFacts): Finding {
     return warn(
       'pods elsewhere see this node instead of the pod that calls',
       'take that rule away; with Docker, start it with --ip-masq=false, as flannelctl docker-opts writes',
-      [`"${rule.rule}" in ${rule.chain}`],
+      [`\`${rule.rule}\` in ${rule.chain}`],
     );
   }
   const wanted = facts.subnetFile.known ? facts.subnetFile.value.ipMasq : undefined;
@@ -90,7 +90,7 @@ export function checkMasquerade(facts: FirewallFacts): Finding {
       'flanneld puts its rules back within --iptables-resync seconds; if they stay away, its log says why',
     );
   }
-  return ok('pods reach the outside with the address of this node', [`"${rule.rule}" in ${rule.chain}`]);
+  return ok('pods reach the outside with the address of this node', [`\`${rule.rule}\` in ${rule.chain}`]);
 }
 
 /** Holds packets against the rules; the first that is dropped for sure, or else that may be, decides. */
@@ -101,9 +101,9 @@ function judge(facts: FirewallFacts, trials: readonly Trial[], trouble: string, 
     const { verdict, touches } = filterAt(facts.filterRules.value, hook, packet);
     if (verdict === 'pass') continue;
     const rule = touches.findLast(({ does }) => does === 'drop' || does === 'reject');
-    const line = `${what}, at ${hook}: "${rule?.rule ?? '?'}" in ${rule?.chain ?? '?'}`;
+    const line = `${what}, at ${hook}: \`${rule?.rule ?? '?'}\` in ${rule?.chain ?? '?'}`;
     if (verdict === 'drop') {
-      return fail(`${trouble}: "${rule?.rule ?? '?'}"`, `take the rule away, or accept before it`, [line]);
+      return fail(`${trouble}: \`${rule?.rule ?? '?'}\``, `take the rule away, or accept before it`, [line]);
     }
     if (!doubts.includes(line)) doubts.push(line);
   }

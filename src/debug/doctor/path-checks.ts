@@ -20,6 +20,10 @@ function name({ address, subnet }: PeerFacts): string {
   return `${address} (${subnet})`;
 }
 
+function wordNodes(peers: readonly PeerFacts[]): string {
+  return peers.length === 1 ? '1 node' : `${peers.length} nodes`;
+}
+
 /** Whether anything at all came back from a node. */
 function isAlive({ underlay, large, tunnel, port }: PeerFacts): boolean {
   return [underlay, large].some(({ kind }) => kind === 'reply') || arrives(tunnel) || port === 'refused';
@@ -53,7 +57,7 @@ export function checkTunnel(facts: PathFacts): Finding {
   if (alive.length === 0) return skip('no other node answers at all');
   const broken = alive.filter(({ tunnel }) => !arrives(tunnel));
   if (broken.length === 0) {
-    return ok(`packets go to every node through the tunnel and back`, alive.map(describePeer));
+    return ok(`packets go through the tunnel and back: ${wordNodes(alive)}`, alive.map(describePeer));
   }
   if (facts.status.known && facts.status.value.lease === undefined) {
     return skip('this node has lost its subnet, so that the others drop what it sends: see the check "lease"');
@@ -85,7 +89,7 @@ export function checkPathMtu(facts: PathFacts): Finding {
   if (asked.length === 0) return skip('no other node answers ICMP echo requests');
   const narrow = asked.filter(({ large }) => large.kind !== 'reply');
   const [{ largeBytes }] = asked;
-  if (narrow.length === 0) return ok(`datagrams of ${largeBytes} bytes reach ${asked.length} nodes`);
+  if (narrow.length === 0) return ok(`datagrams of ${largeBytes} bytes arrive: ${wordNodes(asked)}`);
   const least = Math.min(...narrow.map(({ pathMtuBytes }) => pathMtuBytes ?? largeBytes));
   const fits = least - UDP_OVERHEAD_BYTES;
   return fail(

@@ -96,5 +96,5 @@ const DOES: Readonly<Record<FilterTouch['does'], string>> = {
 };
 
 function describeTouch(touch: FilterTouch | undefined): string {
-  return touch === undefined ? 'a rule' : `"${touch.rule}" in ${touch.chain}`;
+  return touch === undefined ? 'a rule' : `\`${touch.rule}\` in ${touch.chain}`;
 }

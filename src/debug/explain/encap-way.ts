@@ -218,17 +218,24 @@ class EncapWay {
     const { account, answer } = this;
     const there = answer?.there;
     const lease = answer?.destination.lease?.subnet ?? 'its subnet';
+    const { natAddress, external } = this.scene;
     if (there === undefined) return;
+    if (natAddress !== undefined) {
+      account.unsure(
+        'next-hop',
+        `this node sends from ${formatIpv4(external.address)}: NAT on the way has to make that its public IP ${natAddress}`,
+      );
+    }
     if (there.verdict === 'dropped') {
       account.drop(
         'next-hop',
         there.reason ?? 'dropped',
-        `the next hop would drop it: ${there.reason}${this.whyThere(there.reason)}`,
+        `a next hop that knows the same leases drops it: ${there.reason}${this.whyThere(there.reason)}`,
       );
     }
     account.pass(
       'next-hop',
-      `the next hop would let it in: this node is a member, and may speak for ${this.sourceText()}`,
+      `a next hop that knows the same leases lets it in: this node may speak for ${this.sourceText()}`,
     );
     if (this.ttl <= 2 && !this.isNodesOwn(lease)) {
       account.unsure('next-hop', 'it gets there with a TTL of 1: too little to reach a pod behind that node');
@@ -236,10 +243,9 @@ class EncapWay {
   }
 
   private whyThere(reason: string | undefined): string {
-    const { external } = this.scene;
     switch (reason ?? '') {
       case 'unknown-sender':
-        return ` (no lease names ${formatIpv4(external.address)}, from which this node sends)`;
+        return ' (no lease names this node)';
       case 'spoofed-source':
         return ` (this node may not speak for ${this.sourceText()})`;
       case 'ttl-exceeded':

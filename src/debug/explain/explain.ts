@@ -25,6 +25,8 @@ export interface ExplainScene {
   readonly port: number;
   /** Name and address of the external interface. */
   readonly external: { readonly name: string; readonly address: number; readonly mtu: number };
+  /** Set when others know this node under another address than that. */
+  readonly natAddress?: string;
   /** Asks the dataplane about the packet, `changes` applied. */
   ask(spec: PacketSpec, source: number): Promise<ExplainAnswer>;
 }
@@ -34,7 +36,7 @@ export interface ExplainScene {
  * @throws FlannelError `CONTROL` when no dataplane runs; `HOST` when this host cannot be asked
  */
 export async function explainPacket(spec: PacketSpec, agent: ExplainAgent, host: HostView): Promise<Explanation> {
-  const { state, reason, backend, interface: external } = await agent.status();
+  const { state, reason, backend, interface: external, publicIP } = await agent.status();
   if (backend === undefined || external === undefined) {
     const why = reason === undefined ? '' : `: ${reason}`;
     throw new FlannelError('CONTROL', `no packets flow yet, the agent is at "${state}"${why}`);
@@ -45,6 +47,7 @@ export async function explainPacket(spec: PacketSpec, agent: ExplainAgent, host:
     deviceMtuBytes: backend.mtuBytes,
     port: backend.port,
     external: { ...external, address: parseIpv4(external.address) ?? 0 },
+    natAddress: publicIP === external.address ? undefined : publicIP,
     ask: ({ destination, protocol, ttl, sender }, source) =>
       agent.explain({
         source: formatIpv4(source),

@@ -75,6 +75,11 @@ function parseRule(expressions: readonly Record<string, unknown>[]): FilterRule 
       const match = expression.match as NftMatch;
       conditions.push(conditionOf(match));
       words.push(describeMatch(match));
+    } else if (kind === 'vmap') {
+      // A map of verdicts may end the packet's way through this chain, in whichever way.
+      conditions.push(UNKNOWN_CONDITION);
+      action = { kind: 'return' };
+      words.push('vmap');
     } else if (kind === 'counter' || kind === 'log') {
       continue; // they decide nothing
     } else {

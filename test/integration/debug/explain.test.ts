@@ -295,7 +295,7 @@ describe('explain', () => {
     assert.equal(good.status, 0);
     assert.match(good.stdout, /source +10\.5\.\d+\.2 is behind cni0/);
     assert.match(good.stdout, /route +the route to \S+ leads into flannel0/);
-    assert.match(good.stdout, /firewall +forward: the packet is accepted by "-s 10\.5\.0\.0\/16 .*FLANNEL-FWD/);
+    assert.match(good.stdout, /firewall +forward: the packet is accepted by `-s 10\.5\.0\.0\/16 .*FLANNEL-FWD/);
     assert.match(good.stdout, /underlay +192\.168\.64\.12 is reached through eth0, path MTU 1500/);
     assert.match(good.stdout, new RegExp(`\nforwarded to 192\\.168\\.64\\.12:8285 by lease ${text(subnet2)}/24\n$`));
 
@@ -326,7 +326,7 @@ describe('explain', () => {
       try {
         const { exit, reason: found, steps } = await json(...args);
         assert.deepEqual([exit, found], [1, reason], rule);
-        assert.match(steps.at(-1)?.fact ?? '', /dropped by ".*-j DROP"/);
+        assert.match(steps.at(-1)?.fact ?? '', /dropped by `.*-j DROP`/);
       } finally {
         await node1.namespace.exec('iptables', ['-D', chain, ...words]);
       }

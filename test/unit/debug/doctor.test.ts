@@ -343,7 +343,7 @@ const CASES: readonly Case[] = [
     facts: { filterRules: filter('-A INPUT -p udp --dport 8285 -j DROP') },
     id: 'firewall-tunnel',
     status: 'fail',
-    says: /eats UDP 8285: "-p udp --dport 8285 -j DROP"/,
+    says: /eats UDP 8285: `-p udp --dport 8285 -j DROP`/,
   },
   {
     what: 'a rule against what leaves',
@@ -364,7 +364,7 @@ const CASES: readonly Case[] = [
     facts: { filterRules: filter('-A FORWARD -i flannel0 -j DROP') },
     id: 'firewall-forward',
     status: 'fail',
-    says: /forwarded packets: "-i flannel0 -j DROP"/,
+    says: /forwarded packets: `-i flannel0 -j DROP`/,
   },
   {
     what: 'no masquerading',

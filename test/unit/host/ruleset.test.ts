@@ -202,6 +202,11 @@ describe('the rules of nft', () => {
       verdict: 'drop',
     },
     {
+      name: 'a map of verdicts before the last rule',
+      rules: nft([{ vmap: { key: { ct: { key: 'state' } }, data: { set: [] } } }], [{ drop: null }]),
+      verdict: 'maybe-drop',
+    },
+    {
       name: 'what is not known here',
       rules: nft([{ limit: { rate: 5, per: 'second' } }, { drop: null }]),
       verdict: 'maybe-drop',
