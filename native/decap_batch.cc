@@ -114,7 +114,10 @@ int DecapBatch::TakeApart() {
 
 void DecapBatch::Transmit(size_t count) {
   patience_ = kPatienceMilliseconds;
-  coalescer_.Begin({offloads_.Has(kTunTso), offloads_.Has(kTunUso), false});
+  // Datagrams of unconnected sockets have DF and id 0, which means nothing to anybody (RFC 6864, section 4.1): were they
+  // not merged, a flood of them would cost a write each.
+  constexpr bool kUdpConstantIds = true;
+  coalescer_.Begin({offloads_.Has(kTunTso), offloads_.Has(kTunUso), kUdpConstantIds});
   for (size_t index = 0; index < count; index++) {
     const int32_t* const descriptor = Descriptor(index);
     if (descriptor[kVerdict] != kForward) continue;
