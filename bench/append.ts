@@ -33,7 +33,8 @@ export function appendResults(earlier: Results, later: Results): Results {
   };
 }
 
-/** All of both by name, in the order of the first. */
+/** All of both by name, in the order of the first; where both have one, the second's. */
 function united<Named extends { readonly name: string }>(first: readonly Named[], second: readonly Named[]): Named[] {
-  return [...first, ...second.filter(({ name }) => !first.some((one) => one.name === name))];
+  const replaced = first.map((one) => second.find(({ name }) => name === one.name) ?? one);
+  return [...replaced, ...second.filter(({ name }) => !first.some((one) => one.name === name))];
 }

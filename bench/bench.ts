@@ -7,7 +7,7 @@ import { appendResults } from './append.js';
 import { agentContender } from './contenders/agent.js';
 import type { Contender } from './contenders/contender.js';
 import { direct, hostGateway, vxlan } from './contenders/kernel.js';
-import { agentWithout, hasOffloadSwitch, ladderRungs } from './contenders/ladder.js';
+import { agentWithout, ladderRungs } from './contenders/ladder.js';
 import { peerContender } from './contenders/peers.js';
 import { describeMachine } from './machine.js';
 import { MEASURES, OPTIONAL_MEASURES } from './measures/index.js';
@@ -15,7 +15,7 @@ import { STANDARD_CONTENDERS, type BenchOptions, type StandardContender } from '
 import { clock, type Progress } from './progress.js';
 import { readResults, writeReport } from './report/files.js';
 import { goalTable } from './report/goals.js';
-import { circumstances, method, offloadState } from './report/markdown.js';
+import { circumstances, method, offloadLines, offloadState } from './report/markdown.js';
 import { publish } from './report/publish.js';
 import { tablesOfMode, textTable } from './report/tables.js';
 import { requireBenchMachine } from './requirements.js';
@@ -51,7 +51,7 @@ async function measure(
   signal: AbortSignal,
 ): Promise<Results> {
   requireBenchMachine();
-  const makeContenders = await contendersOf(options, progress);
+  const makeContenders = contendersOf(options);
   const machine = await describeMachine();
   const outcome = await runBench({
     contenders: makeContenders,
@@ -73,10 +73,8 @@ async function measure(
 }
 
 /** @throws UsageError for a peer that is not there */
-async function contendersOf(options: BenchOptions, progress: Progress) {
-  const variants = [...(options.ladder ? ladderRungs() : []), ...options.without.map(agentWithout)];
-  const switchable = variants.length === 0 || (await hasOffloadSwitch());
-  if (!switchable) progress.note('left out: this flanneld has no --disable-offload, so there are no rungs to measure');
+function contendersOf({ contenders, ladder, without, peers }: BenchOptions) {
+  const variants = [...(ladder ? ladderRungs() : []), ...without.map(agentWithout)];
   const make = (store: () => Promise<Store>): Contender[] => {
     const standard: Record<StandardContender, Contender> = {
       flannelette: agentContender(store, { name: 'flannelette', title: 'flannelette' }),
@@ -85,9 +83,9 @@ async function contendersOf(options: BenchOptions, progress: Progress) {
       direct,
     };
     return [
-      ...STANDARD_CONTENDERS.filter((name) => options.contenders.includes(name)).map((name) => standard[name]),
-      ...(switchable ? variants.map((variant) => agentContender(store, variant)) : []),
-      ...options.peers.map((peer) => peerContender(peer, store)),
+      ...STANDARD_CONTENDERS.filter((name) => contenders.includes(name)).map((name) => standard[name]),
+      ...variants.map((variant) => agentContender(store, variant)),
+      ...peers.map((peer) => peerContender(peer, store)),
     ];
   };
   // A peer that is missing is said before anything is built.
@@ -126,6 +124,7 @@ function reportLines(results: Results): string[] {
   return [
     circumstances(results),
     method(results),
+    ...offloadLines(results),
     '',
     ...results.modes.flatMap(({ name, title, offloads }) => [
       paint.strong(`== Cable: ${title}`),

@@ -1,8 +1,8 @@
 /** The command line of `npm run bench`. */
 import { Command, InvalidArgumentError } from 'commander';
+import { OFFLOADS } from '../src/dataplane/offloads.js';
 import { UsageError } from '../src/errors.js';
 import { count, list, oneOf, parseCommandLine } from './command-line.js';
-import { OFFLOADS } from './contenders/ladder.js';
 import { PEERS, type PeerChoice } from './contenders/peers.js';
 import { MEASURES, OPTIONAL_MEASURES } from './measures/index.js';
 import { VETH_MODES } from './veth-mode.js';

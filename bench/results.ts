@@ -1,4 +1,5 @@
 /** What a run of the benchmark leaves behind, as `results.json` has it, and what is read out of it. */
+import type { OffloadStatus } from '../src/dataplane/offloads.js';
 import { spreadOf, type Spread } from './statistics.js';
 
 export const RESULTS_FORMAT = 1;
@@ -32,6 +33,8 @@ export interface ContenderDescription {
   readonly title: string;
   /** MTU of the pods' devices, in bytes. */
   readonly mtuBytes: number;
+  /** What its agent said of its offloads after the last measurement. */
+  readonly offloads?: readonly OffloadStatus[];
 }
 
 /** What one contender gave for one measure in one round. */

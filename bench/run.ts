@@ -66,8 +66,7 @@ export async function runBench(options: RunOptions): Promise<RunOutcome> {
     }
     const modes: ModeDescription[] = [];
     const samples = await measureRounds(running, modes, options);
-    const described = running.map(({ name, title, mtuBytes }) => ({ name, title, mtuBytes }));
-    return { contenders: described, modes, samples };
+    return { contenders: await Promise.all(running.map(described)), modes, samples };
   } finally {
     options.progress.clear();
     await Promise.allSettled(running.map(({ site }) => site.dispose()));
@@ -77,6 +76,11 @@ export async function runBench(options: RunOptions): Promise<RunOutcome> {
     );
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+async function described({ name, title, mtuBytes, offloads }: RunningContender): Promise<ContenderDescription> {
+  // An agent that has ended since is seen in its samples.
+  return { name, title, mtuBytes, offloads: await offloads?.().catch(() => undefined) };
 }
 
 /** @param modes - filled with what ethtool says when a mode is first set */

@@ -13,11 +13,12 @@ export interface Path {
   readonly to: Endpoint;
 }
 
-export interface RunningContender extends ContenderDescription {
+export interface RunningContender extends Omit<ContenderDescription, 'offloads'> {
   readonly site: Site;
   readonly path: Path;
   /** Processes whose processor time is the contender's. */
   readonly agents: readonly number[];
+  readonly offloads: Carrier['offloads'];
   readonly addNodes: Carrier['addNodes'];
 }
 
@@ -39,12 +40,12 @@ export async function startContender(
 ): Promise<RunningContender> {
   const site = await Site.create(prefix, folder);
   try {
-    const { mtuBytes, subnets, hostAddresses, agents, addNodes } = await contender.start(site);
+    const { mtuBytes, subnets, hostAddresses, agents, offloads, addNodes } = await contender.start(site);
     const hosts = site.nodes.map(({ namespace }, index) => ({ namespace, address: hostAddresses[index] }));
     const [source, destination] = from === 'pod' && subnets ? await site.addPods(subnets, mtuBytes) : hosts;
     await untilReached({ from: source, to: destination });
     const { name, title } = contender;
-    return { name, title, mtuBytes, site, path: { from: source, to: destination }, agents, addNodes };
+    return { name, title, mtuBytes, site, path: { from: source, to: destination }, agents, offloads, addNodes };
   } catch (error) {
     await site.dispose();
     throw new FlannelError('LAB', `${contender.name}: ${briefly(error)}`, { cause: error });

@@ -26,6 +26,7 @@ export interface AgentOptions {
  */
 export function agentContender(store: () => Promise<Store>, options: AgentOptions): Contender {
   const { name, title, program = FLANNELD, flags = [], own = false } = options;
+  const ours = own || program === FLANNELD;
   return {
     name,
     title,
@@ -53,6 +54,7 @@ export function agentContender(store: () => Promise<Store>, options: AgentOption
         subnets: [first, second],
         hostAddresses: [networkAddress(first), networkAddress(second)],
         agents: daemons.map(({ pid }) => pid),
+        offloads: ours ? async () => (await daemons[0].status()).backend?.offloads ?? [] : undefined,
         addNodes: async (nodes) => {
           for (const { subnet, address } of nodes) {
             const key = `${prefix}/subnets/${subnet.replace('/', '-')}`;

@@ -1,4 +1,5 @@
 import type { Namespace } from '../../src/lab/namespace.js';
+import type { OffloadStatus } from '../../src/dataplane/offloads.js';
 import type { Site } from '../site.js';
 
 /** Where traffic begins or ends. */
@@ -24,6 +25,8 @@ export interface Carrier {
   readonly hostAddresses: readonly [string, string];
   /** Processes that carry packets. */
   readonly agents: readonly number[];
+  /** What the agent of node 1 says of its offloads; absent for what has no flannelctl. */
+  readonly offloads?: () => Promise<readonly OffloadStatus[]>;
   /** Makes further nodes known, by the subnets they hold and their addresses; absent where that is not foreseen. */
   readonly addNodes?: (nodes: readonly FarNode[]) => Promise<void>;
 }

@@ -1,27 +1,8 @@
-/** The dataplane's features, in the order in which kernels got them, and what is left where a kernel has only some. */
-import { runCommand } from '../../src/host/command.js';
-import { FLANNELD } from '../../test/harness/daemon.js';
+/** This project's agent as it is where the kernel offers less. */
+import { OFFLOADS } from '../../src/dataplane/offloads.js';
 import type { AgentOptions } from './agent.js';
 
-/** Names that `--disable-offload` takes, the youngest feature first, with the kernel that brought it. */
-export const OFFLOADS = [
-  { name: 'tun-uso', kernel: '6.2' },
-  { name: 'udp-gro', kernel: '5.0' },
-  { name: 'udp-segment', kernel: '4.18' },
-  { name: 'tun-multi-queue', kernel: '3.8' },
-  { name: 'sendmmsg', kernel: '3.0' },
-  { name: 'recvmmsg', kernel: '2.6.33' },
-  { name: 'tun-tso', kernel: '2.6.27' },
-  { name: 'tun-vnet', kernel: '2.6.27' },
-] as const;
-
-/** Whether an agent lets its offloads be switched off. */
-export async function hasOffloadSwitch(program: string = FLANNELD): Promise<boolean> {
-  const { stdout } = await runCommand(program, ['--help']);
-  return stdout.includes('--disable-offload');
-}
-
-/** This project's agent without some of its features. */
+/** Without some of its offloads. */
 export function agentWithout(offloads: readonly string[]): AgentOptions {
   return {
     name: `flannelette-without-${offloads.join('+')}`,
@@ -30,16 +11,23 @@ export function agentWithout(offloads: readonly string[]): AgentOptions {
   };
 }
 
-/** This project's agent as it is on older and older kernels: each rung lacks what the one above has, and more. */
+/** As it is on older and older kernels: each rung lacks what the one before lacks, and more. */
 export function ladderRungs(): AgentOptions[] {
-  const kernels = [...new Set(OFFLOADS.map(({ kernel }) => kernel))];
-  return kernels.map((kernel) => {
-    const last = OFFLOADS.findLastIndex((offload) => offload.kernel === kernel);
-    const missing = OFFLOADS.slice(0, last + 1).map(({ name }) => name);
+  const kernels = [...new Set(OFFLOADS.map(({ kernel }) => kernel))].sort((a, b) => compareReleases(b, a));
+  return kernels.map((before) => {
+    const missing = OFFLOADS.filter(({ kernel }) => compareReleases(kernel, before) >= 0);
     return {
-      name: `flannelette-before-${kernel}`,
-      title: `flannelette as before Linux ${kernel}`,
-      flags: [`--disable-offload=${missing.join(',')}`],
+      name: `flannelette-before-${before}`,
+      title: `flannelette as before Linux ${before}`,
+      flags: [`--disable-offload=${missing.map(({ name }) => name).join(',')}`],
     };
   });
+}
+
+/** Below zero where the first release is the older one. */
+function compareReleases(first: string, second: string): number {
+  const [a, b] = [first, second].map((release) => release.split('.').map(Number));
+  const differing = a.findIndex((number, index) => number !== b[index]);
+  if (differing < 0) return a.length - b.length;
+  return a[differing] - (b[differing] ?? 0);
 }

@@ -36,6 +36,22 @@ function roundsOf({ samples }: Results): [least: number, most: number] {
   return [Math.min(...sizes), Math.max(...sizes)];
 }
 
+/** Which offloads each agent had in use, why not the others, and whether any was given up on the way: a line each. */
+export function offloadLines({ contenders }: Results): string[] {
+  return contenders.flatMap(({ title, offloads = [] }) => {
+    if (offloads.length === 0) return [];
+    const on = offloads.filter(({ state }) => state === 'on').map(({ name }) => name);
+    const off = offloads.filter(({ state }) => state === 'off').map(({ name }) => name);
+    const downs = offloads.filter(({ stepDowns }) => stepDowns > 0);
+    const parts = [
+      `on: ${on.join(', ') || 'none'}`,
+      ...(off.length > 0 ? [`off: ${off.join(', ')}`] : []),
+      ...downs.map(({ name, stepDowns }) => `${name} was given up ${stepDowns} times`),
+    ];
+    return [`${title}, ${parts.join('; ')}`];
+  });
+}
+
 /** What ethtool says of a mode: `tso off, gro on`. */
 export function offloadState(offloads: Readonly<Record<string, string>>): string {
   return Object.entries(offloads)
@@ -62,6 +78,11 @@ export function markdownReport(results: Results, plots: (measure: string) => str
       lines.push(heading(1, table.title), '', ...markdownTable(table), '');
     }
     lines.push('</details>', '');
+  }
+  const offloads = offloadLines(results);
+  if (offloads.length > 0) {
+    const list = offloads.map((line) => `- ${line}`);
+    lines.push('<details><summary>Offloads that the agents had</summary>', '', ...list, '', '</details>', '');
   }
   const failures = failureLines(results);
   if (failures.length > 0) lines.push(heading(0, 'What failed'), '', ...failures.map((line) => `- ${line}`), '');

@@ -70,6 +70,7 @@ describe('npm run bench', () => {
         ['vxlan', 1450],
       ],
     );
+    assert.ok(results.contenders[0].offloads?.some(({ name }) => name === 'udp-segment'));
     // The cable is in the mode that was asked for.
     assert.equal(results.modes.length, 1);
     assert.equal(results.modes[0].offloads.tso, 'off');

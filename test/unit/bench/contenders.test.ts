@@ -3,8 +3,9 @@ import { chmodSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { agentWithout, ladderRungs, OFFLOADS } from '../../../bench/contenders/ladder.js';
+import { agentWithout, ladderRungs } from '../../../bench/contenders/ladder.js';
 import { peerContender } from '../../../bench/contenders/peers.js';
+import { OFFLOADS } from '../../../src/dataplane/offloads.js';
 import { UsageError } from '../../../src/errors.js';
 
 const noStore = () => Promise.reject(new Error('no store is needed here'));
@@ -20,7 +21,7 @@ test('each rung of the ladder lacks what the one above lacks, and more; the last
   const rungs = ladderRungs().map(({ name, flags }) => ({ name, missing: lacking(flags) }));
   for (const [index, { missing }] of rungs.entries()) {
     const above = index === 0 ? [] : rungs[index - 1].missing;
-    assert.deepEqual(missing.slice(0, above.length), above);
+    assert.ok(above.every((name) => missing.includes(name)));
     assert.ok(missing.length > above.length);
   }
   assert.deepEqual(
@@ -28,7 +29,7 @@ test('each rung of the ladder lacks what the one above lacks, and more; the last
     OFFLOADS.map(({ name }) => name),
   );
   const of = (name: string) => rungs.find((rung) => rung.name === name)?.missing;
-  assert.deepEqual(of('flannelette-before-4.18'), ['tun-uso', 'udp-gro', 'udp-segment']);
+  assert.deepEqual(of('flannelette-before-4.18'), ['tun-uso', 'udp-segment', 'udp-gro']);
   assert.ok(!of('flannelette-before-2.6.33')?.includes('tun-tso'));
 });
 

@@ -96,6 +96,7 @@ test('the Markdown report says where, when and how, and its tables are tables', 
     assert.ok(report.includes(part), part);
   }
   assert.match(report, /^!\[TCP, one stream\]\(plots\/tcp\.svg\)$/m);
+  assert.match(report, /^- flannelette, on: tun-tso, udp-segment; off: tun-uso; udp-segment was given up 2 times$/m);
   assert.match(report, /^## Goals$/m);
   assert.match(report, /^- tcp, offloads, nebula: failed/m);
   const wire = SAMPLES.filter(({ round }) => round === 1).map((sample) => ({ ...sample, mode: 'wire', round: 4 }));
