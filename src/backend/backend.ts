@@ -7,6 +7,7 @@ import type { Lease } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config.js';
 import type { ExplainPacket } from './explain.js';
 import type { BackendStatus } from './status.js';
+import type { TapSource } from './tap-source.js';
 
 /** How packets travel between nodes; one implementation per `Backend.Type` of the network configuration. */
 export interface Backend {
@@ -64,6 +65,8 @@ export interface RunningBackend {
   status(): BackendStatus;
   /** What would become of a packet, decided as the workers decide, and changing nothing. */
   readonly explain: ExplainPacket;
+  /** Packets as they pass, for people who watch. */
+  readonly tap: TapSource;
   /**
    * Rejects when the dataplane cannot go on (a worker failed for good); pending otherwise. The caller stops this backend
    * then, and may start another.

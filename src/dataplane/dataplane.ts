@@ -13,6 +13,7 @@ import { pathMtu } from './native.js';
 import type { OffloadLadder } from './offloads.js';
 import { PacketWorker, type WorkerStatus } from './packet-worker.js';
 import type { SlowPathPacket, SlowPathRecord } from './slow-path.js';
+import type { WorkerTap } from './tap.js';
 
 export interface DataplaneOptions {
   /** Made with room for at least two workers a queue. */
@@ -76,6 +77,12 @@ export class Dataplane {
     const of = (direction: 'encap' | 'decap'): DirectionCounters =>
       sumCounters(this.workers.filter((worker) => worker.direction === direction).map((worker) => worker.counts()));
     return { encap: of('encap'), decap: of('decap') };
+  }
+
+  /** What people can watch: the tap of each worker. */
+  taps(): WorkerTap[] {
+    // A queue has two workers, one each way.
+    return this.workers.map(({ direction, tap }, index) => ({ direction, queue: index >>> 1, reader: tap }));
   }
 
   workerStatus(): WorkerStatus[] {

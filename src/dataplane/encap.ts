@@ -25,8 +25,7 @@
  * Options, fragments, DF and ICMP pass as they are. Bytes beyond the packet's total length do not.
  */
 import { constants as osConstants } from 'node:os';
-import { ipv4Checksum, ipv4DontFragment } from '../packet/ipv4.js';
-import { checksumUpdate } from '../packet/checksum.js';
+import { incrementTtl, ipv4DontFragment } from '../packet/ipv4.js';
 import type { WorkerCounters } from './counters.js';
 import {
   ADDRESS,
@@ -144,6 +143,7 @@ export class Encapsulator {
     const last = mayNotBeCut ? first : descriptors[at + LAST_FAILED];
     for (let segment = first; segment <= last; segment++) {
       const length = this.cut(at / DESCRIPTOR_WORDS, segment);
+      // Its fragments come by the overlay device, and through a walk, again.
       incrementTtl(arena, this.cutOffset);
       const kept = mayNotBeCut ? Math.min(length, QUOTED_BYTES) : length;
       this.handOver(DropReason.PacketTooBig, descriptors[at + ADDRESS], kept);
@@ -154,13 +154,4 @@ export class Encapsulator {
   private handOver(reason: DropReason, address: number, kept: number): void {
     if (!this.slowPath.push(reason, address, this.arena, this.cutOffset, kept)) this.counters.slowPathOverflow();
   }
-}
-
-/** Takes back what the walk did: the fragments of this packet come by the overlay device, and through a walk, again. */
-function incrementTtl(arena: Buffer, offset: number): void {
-  const oldWord = (arena[offset + 8] << 8) | arena[offset + 9];
-  const mended = checksumUpdate(ipv4Checksum(arena, offset), oldWord, oldWord + 0x0100);
-  arena[offset + 8]++;
-  arena[offset + 10] = mended >>> 8;
-  arena[offset + 11] = mended & 0xff;
 }

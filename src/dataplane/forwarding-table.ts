@@ -175,6 +175,12 @@ export class ForwardingTable extends ForwardingTableReader {
     return complete;
   }
 
+  /** The longest lease that an address belongs to, this node's own subnet among them. */
+  leaseOf(address: number): Ipv4Prefix | undefined {
+    const own = { address: address >>> 0, length: 32 };
+    return (this.routes.get(routeKey(own)) ?? this.covering(own))?.prefix;
+  }
+
   private apply(entries: readonly ForwardingEntry[], gone: readonly Ipv4Prefix[]): TableChange {
     const change: MutableChange = { overlaps: [], refused: [] };
     // New before old: a subnet that moved between leases of different lengths has an owner at every moment.

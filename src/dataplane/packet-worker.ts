@@ -5,6 +5,7 @@ import { COUNTERS_BYTES, readCounters, type WorkerCounts } from './counters.js';
 import { closeFd, openWakeup, signalWakeup } from './native.js';
 import type { StepDown } from './offloads.js';
 import { SLOW_PATH_BYTES, SlowPathReader, type SlowPathRecord } from './slow-path.js';
+import { TAP_BYTES, TapReader } from './tap.js';
 import { CONTROL_BYTES, Order, WorkerControl, WorkerMessage, WorkerState } from './worker-control.js';
 import type { WorkerData } from './worker.js';
 
@@ -23,7 +24,7 @@ export interface WorkerStatus {
 
 export interface PacketWorkerOptions {
   readonly name: string;
-  readonly data: Omit<WorkerData, 'counters' | 'slowPath' | 'control' | 'wakeupFd'>;
+  readonly data: Omit<WorkerData, 'counters' | 'slowPath' | 'tap' | 'control' | 'wakeupFd'>;
   /** A packet that needs thought. */
   readonly onSlowPath: (record: SlowPathRecord) => void;
   /** The worker has given up an offload. */
@@ -43,8 +44,11 @@ export class PacketWorker {
   private readonly shared = {
     counters: new SharedArrayBuffer(COUNTERS_BYTES),
     slowPath: new SharedArrayBuffer(SLOW_PATH_BYTES),
+    tap: new SharedArrayBuffer(TAP_BYTES),
     control: new SharedArrayBuffer(CONTROL_BYTES),
   };
+  /** What people who watch are shown. */
+  readonly tap = new TapReader(this.shared.tap);
   private readonly control = new WorkerControl(this.shared.control);
   private readonly slowPath = new SlowPathReader(this.shared.slowPath);
   private readonly wakeupFd: number;

@@ -12,11 +12,13 @@ import {
   DESCRIPTOR_WORDS,
   ENCAP_ARENA_BYTES,
   ENCAP_BATCH_PACKETS,
+  MAX_PACKET_BYTES,
 } from './descriptors.js';
 import { Encapsulator, type EncapsulatorOptions } from './encap.js';
 import { ForwardingTableReader } from './forwarding-table-reader.js';
 import { DecapBatch, deviceDeleted, EncapBatch, pause, type PacketBatch } from './native.js';
 import { SlowPathWriter } from './slow-path.js';
+import { TapWriter } from './tap.js';
 import { Order, WorkerControl, WorkerMessage, WorkerState } from './worker-control.js';
 
 /** What a worker is started with. */
@@ -28,6 +30,7 @@ export interface WorkerData {
   readonly table: SharedArrayBuffer;
   readonly counters: SharedArrayBuffer;
   readonly slowPath: SharedArrayBuffer;
+  readonly tap: SharedArrayBuffer;
   readonly control: SharedArrayBuffer;
   readonly tunFd: number;
   readonly socketFd: number;
@@ -41,6 +44,7 @@ interface Lane {
   readonly batch: PacketBatch;
   /** What decides between receive and transmit, and counts after it. */
   readonly walker: { walk(count: number): void; settle(count: number): void };
+  readonly tap: TapWriter;
 }
 
 const FIRST_PAUSE_MS = 10;
@@ -54,7 +58,7 @@ function run(data: WorkerData): void {
   const counters = new WorkerCounters(data.counters);
   const slowPath = new SlowPathWriter(data.slowPath, () => parentPort?.postMessage(WorkerMessage.SlowPath));
   const makeLane = data.direction === 'encap' ? encapLane : decapLane;
-  const { batch, walker } = makeLane(data, { table, counters, slowPath });
+  const { batch, walker, tap } = makeLane(data, { table, counters, slowPath });
 
   let pauseMs = FIRST_PAUSE_MS;
   const enter = (state: WorkerState): void => {
@@ -77,7 +81,9 @@ function run(data: WorkerData): void {
     if (received > 0) {
       table.online(data.index);
       walker.walk(received);
+      tap.observe(received);
       const stepsDown = batch.transmit(received);
+      tap.conclude(received);
       walker.settle(received);
       counters.flush();
       for (let step = 0; step < stepsDown; step++) parentPort?.postMessage(batch.takeStepDown());
@@ -95,17 +101,21 @@ function run(data: WorkerData): void {
 
 type Parts = Pick<EncapsulatorOptions, 'table' | 'counters' | 'slowPath'>;
 
-function encapLane({ tunFd, socketFd, wakeupFd, offloads }: WorkerData, parts: Parts): Lane {
+function encapLane({ tunFd, socketFd, wakeupFd, offloads, tap: shared }: WorkerData, parts: Parts): Lane {
   const arena = Buffer.allocUnsafeSlow(ENCAP_ARENA_BYTES);
   const descriptors = new Int32Array(ENCAP_BATCH_PACKETS * DESCRIPTOR_WORDS);
   const batch = new EncapBatch({ arena, descriptors, tunFd, socketFd, wakeupFd, offloads });
   const cut = (descriptor: number, segment: number): number => batch.cut(descriptor, segment);
-  return { batch, walker: new Encapsulator({ ...parts, arena, descriptors, cut }) };
+  const cutOffset = arena.length - MAX_PACKET_BYTES;
+  const tap = new TapWriter({ shared, direction: 'encap', arena, descriptors, cut, cutOffset });
+  return { batch, walker: new Encapsulator({ ...parts, arena, descriptors, cut }), tap };
 }
 
-function decapLane({ tunFd, socketFd, wakeupFd, offloads, sourceCheck }: WorkerData, parts: Parts): Lane {
+function decapLane(data: WorkerData, parts: Parts): Lane {
+  const { tunFd, socketFd, wakeupFd, offloads, sourceCheck, tap: shared } = data;
   const arena = Buffer.allocUnsafeSlow(DECAP_ARENA_BYTES);
   const descriptors = new Int32Array(DECAP_BATCH_PACKETS * DESCRIPTOR_WORDS);
   const batch = new DecapBatch({ arena, descriptors, tunFd, socketFd, wakeupFd, offloads });
-  return { batch, walker: new Decapsulator({ ...parts, arena, descriptors, sourceCheck }) };
+  const tap = new TapWriter({ shared, direction: 'decap', arena, descriptors });
+  return { batch, walker: new Decapsulator({ ...parts, arena, descriptors, sourceCheck }), tap };
 }

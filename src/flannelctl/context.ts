@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 
 /** Where a command writes; `process.stdout` and `process.stderr` fit. */
 export interface TextSink {
-  write(text: string): unknown;
+  write(text: string | Uint8Array): unknown;
   readonly isTTY?: boolean;
 }
 

@@ -1,4 +1,5 @@
-import { request } from 'node:http';
+import { request, type IncomingMessage } from 'node:http';
+import { text } from 'node:stream/consumers';
 import { FlannelError, errorMessage } from '../errors.js';
 import {
   CONTROL_PROTOCOL_VERSION,
@@ -8,6 +9,7 @@ import {
   type StatusAnswer,
   type VersionAnswer,
 } from '../observe/control-protocol.js';
+import { TapFrameReader, type TapFrame, type TapRequest } from '../observe/tap-protocol.js';
 
 /** An answer larger than this is no answer of flanneld's: 65,536 leases are some 12 MB. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -61,6 +63,46 @@ export class ControlClient {
     return answer as unknown as ExplainAnswer;
   }
 
+  /**
+   * Packets as the daemon's dataplane handles them, until `signal` aborts or the caller has seen enough.
+   * @throws FlannelError `CONTROL`, also when the daemon ends
+   */
+  async *tap(wanted: TapRequest, signal: AbortSignal): AsyncGenerator<TapFrame> {
+    try {
+      const response = await this.#post('tap', JSON.stringify(wanted), signal);
+      const frames = new TapFrameReader();
+      for await (const piece of response as AsyncIterable<Buffer>) yield* frames.read(piece);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof RangeError || error instanceof SyntaxError) throw this.#strange('packets');
+      throw this.#explain(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
+  /** Asks for a stream; resolves when it begins. */
+  #post(what: string, body: string, signal: AbortSignal): Promise<IncomingMessage> {
+    const path = `/v${CONTROL_PROTOCOL_VERSION}/${what}`;
+    return new Promise((resolve, reject) => {
+      const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+      const outgoing = request({ socketPath: this.socketPath, path, method: 'POST', headers, signal }, (response) => {
+        clearTimeout(timer);
+        if (response.statusCode === 200) {
+          resolve(response);
+          return;
+        }
+        text(response)
+          .then((refusal) => this.#read(what, response.statusCode ?? 0, refusal))
+          .then(() => reject(this.#strange(what)), reject);
+      });
+      const timer = setTimeout(() => outgoing.destroy(this.#silent()), this.#timeoutMs);
+      outgoing.on('error', (error) => {
+        clearTimeout(timer);
+        reject(error);
+      });
+      outgoing.end(body);
+    });
+  }
+
   #get(what: string, query: Readonly<Record<string, string>> = {}): Promise<unknown> {
     const path = `/v${CONTROL_PROTOCOL_VERSION}/${what}?${new URLSearchParams(query).toString()}`.replace(/\?$/, '');
     return new Promise((resolve, reject) => {
@@ -85,15 +127,7 @@ export class ControlClient {
           });
         },
       );
-      const timer = setTimeout(() => {
-        outgoing.destroy(
-          new FlannelError(
-            'CONTROL',
-            `flanneld at ${this.socketPath} did not answer within ${this.#timeoutMs / 1000} s: ` +
-              'it may be stopped or overloaded; look at its log',
-          ),
-        );
-      }, this.#timeoutMs);
+      const timer = setTimeout(() => outgoing.destroy(this.#silent()), this.#timeoutMs);
       outgoing.on('error', (error) => {
         clearTimeout(timer);
         reject(this.#explain(error));
@@ -102,10 +136,10 @@ export class ControlClient {
     });
   }
 
-  #read(what: string, status: number, text: string): unknown {
+  #read(what: string, status: number, body: string): unknown {
     let answer: unknown;
     try {
-      answer = JSON.parse(text);
+      answer = JSON.parse(body);
     } catch {
       throw this.#strange(what);
     }
@@ -144,6 +178,14 @@ export class ControlClient {
 
   #failed(message: string, cause: Error): FlannelError {
     return new FlannelError('CONTROL', message, { cause });
+  }
+
+  #silent(): FlannelError {
+    return new FlannelError(
+      'CONTROL',
+      `flanneld at ${this.socketPath} did not answer within ${this.#timeoutMs / 1000} s: ` +
+        'it may be stopped or overloaded; look at its log',
+    );
   }
 
   #strange(what: string): FlannelError {

@@ -2,6 +2,7 @@ import { stripVTControlCharacters } from 'node:util';
 import { Command, CommanderError } from 'commander';
 import { UsageError, errorMessage } from '../errors.js';
 import { VERSION } from '../version.js';
+import { addCaptureCommand } from './commands/capture.js';
 import { addDockerOptsCommand } from './commands/docker-opts.js';
 import { addDoctorCommand } from './commands/doctor.js';
 import { addDropsCommand } from './commands/drops.js';
@@ -10,6 +11,7 @@ import { addLabCommand } from './commands/lab.js';
 import { addLeasesCommand } from './commands/leases.js';
 import { addNetworkCommand } from './commands/network.js';
 import { addStatusCommand } from './commands/status.js';
+import { addTraceCommand } from './commands/trace.js';
 import { addVersionCommand } from './commands/version.js';
 import type { CommandContext } from './context.js';
 
@@ -42,6 +44,8 @@ export function buildProgram(context: CommandContext): Command {
   addVersionCommand(program, context);
   program.commandsGroup('Where do packets go:');
   addDropsCommand(program, context);
+  addTraceCommand(program, context);
+  addCaptureCommand(program, context);
   addExplainCommand(program, context);
   addDoctorCommand(program, context);
   program.commandsGroup('The whole network:');

@@ -1,9 +1,11 @@
 import type { RunningBackend } from '../backend/backend.js';
+import type { TapSource } from '../backend/tap-source.js';
 import type { ExternalInterface } from '../host/external-interface.js';
 import type { PacketQuestion } from '../backend/explain.js';
 import { explainAnswer } from '../observe/explain-answer.js';
 import type { ExplainAnswer, LeaseAnswer, StatusAnswer } from '../observe/control-protocol.js';
 import type { ControlSource } from '../observe/control-server.js';
+import type { TapHubSource } from '../observe/tap-hub.js';
 import type { HealthSource } from '../observe/health-server.js';
 import type { MetricsSource } from '../observe/metrics.js';
 import type { StoreStatistics } from '../observe/store-statistics.js';
@@ -27,7 +29,7 @@ const WAITING_FOR: Readonly<Record<AgentPhase, string>> = {
 };
 
 /** Where an agent stands: written by its life, read by the control socket, the health server and the metrics. */
-export class AgentState implements ControlSource, HealthSource, MetricsSource {
+export class AgentState implements ControlSource, HealthSource, MetricsSource, TapHubSource {
   readonly version = VERSION;
   phase: AgentPhase = 'configuration';
   /** What holds start-up back, or troubles a running agent without making it unready. */
@@ -139,6 +141,15 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource {
 
   backend(): ReturnType<RunningBackend['status']> | undefined {
     return this.runningBackend?.status();
+  }
+
+  tapSource(): TapSource | undefined {
+    return this.runningBackend?.tap;
+  }
+
+  tapNode(): { node: string; externalInterface: string } {
+    const node = this.publicIp === undefined ? '' : formatIpv4(this.publicIp);
+    return { node, externalInterface: this.external?.name ?? '' };
   }
 
   leases(): number {

@@ -34,7 +34,7 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
   let control: ControlServer | undefined;
   let health: HealthServer | undefined;
   try {
-    control = await ControlServer.listen(options.controlSocket, state);
+    control = await ControlServer.listen(options.controlSocket, state, state);
     logger.info(`flanneld ${VERSION} starts`, { pid: process.pid, store: manager.name });
     health = await startHealthServer(options, state);
     const notifier = await createNotifier(logger);

@@ -13,7 +13,9 @@ import {
 } from './control-protocol.js';
 import type { PacketQuestion } from '../backend/explain.js';
 import { readPacketQuestion } from './explain-question.js';
-import { closeServer, createQuestionServer, type Answer } from './http-server.js';
+import { closeServer, createQuestionServer, type Answer, type StreamRoute } from './http-server.js';
+import { TapHub, type TapHubSource } from './tap-hub.js';
+import { readTapRequest } from './tap-request.js';
 
 /** What the control socket tells; asked anew for every request. */
 export interface ControlSource {
@@ -47,8 +49,9 @@ export class ControlServer {
    * daemon is replaced.
    * @throws FlannelError `CONTROL` when a living daemon has it (naming its pid), or the path cannot be used
    */
-  static async listen(path: string, source: ControlSource): Promise<ControlServer> {
-    const server = createQuestionServer((requested, query) => answer(requested, query, source), writeError);
+  static async listen(path: string, source: ControlSource, taps?: TapHubSource): Promise<ControlServer> {
+    const streams = taps === undefined ? undefined : tapStream(taps);
+    const server = createQuestionServer((requested, query) => answer(requested, query, source), writeError, streams);
     // Bound under a name of its own and linked into place while listening: whoever finds the path finds it answering,
     // and of two daemons that start at once exactly one gets it.
     const own = join(dirname(path), `.flanneld-${process.pid}.sock`);
@@ -218,6 +221,18 @@ function explain(query: URLSearchParams, source: ControlSource): Answer {
   if (typeof question === 'string') return writeError(400, question);
   const explanation = source.explain(question);
   return explanation === undefined ? writeError(503, 'no dataplane runs yet') : json(200, explanation);
+}
+
+/** `POST /v1/tap`: packets as they pass; see `tap-protocol.ts`. */
+function tapStream(taps: TapHubSource): StreamRoute {
+  const hub = new TapHub(taps);
+  return (path) => {
+    if (path !== `/v${CONTROL_PROTOCOL_VERSION}/tap`) return undefined;
+    return (body, response) => {
+      const end = hub.subscribe(readTapRequest(body), response);
+      response.on('close', end);
+    };
+  };
 }
 
 function writeError(status: number, error: string): Answer {

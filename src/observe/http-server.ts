@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { UsageError, errorMessage } from '../errors.js';
 
 /** What a path answers. */
 export interface Answer {
@@ -10,16 +11,24 @@ export interface Answer {
 /** Answers a path and its query, or `undefined` where there is nothing. */
 export type Route = (path: string, query: URLSearchParams) => Answer | undefined | Promise<Answer | undefined>;
 
+/**
+ * A path that answers a POST with a stream that lasts until the client hangs up, or `undefined` for other paths. It throws
+ * an error for a request that it refuses, before it writes anything.
+ */
+export type StreamRoute = (path: string) => ((body: string, response: ServerResponse) => void) | undefined;
+
 /** How errors are written: JSON for machines on the control socket, text elsewhere. */
 export type ErrorWriter = (status: number, message: string) => Answer;
 
 const MAX_BODY_BYTES = 0;
+/** Two packet filters of the largest size. */
+const MAX_STREAM_BODY_BYTES = 512 * 1024;
 
 /**
  * A small HTTP server for questions that change nothing: GET and HEAD only, no bodies, everything bounded in size and
- * time, so that no client can hold memory or connections for long.
+ * time, so that no client can hold memory or connections for long. Only a stream is asked for with a POST, and lasts.
  */
-export function createQuestionServer(route: Route, writeError: ErrorWriter): Server {
+export function createQuestionServer(route: Route, writeError: ErrorWriter, streams: StreamRoute = noStreams): Server {
   const server = createServer({
     maxHeaderSize: 8192,
     requestTimeout: 5000,
@@ -29,13 +38,54 @@ export function createQuestionServer(route: Route, writeError: ErrorWriter): Ser
   server.maxConnections = 64;
   server.maxRequestsPerSocket = 1000;
   server.on('request', (request, response) => {
-    void answer(request, response, route, writeError);
+    const stream = request.method === 'POST' ? streams((request.url ?? '/').split('?', 1)[0]) : undefined;
+    if (stream === undefined) void answer(request, response, route, writeError);
+    else void openStream(request, response, stream, writeError);
   });
   server.on('clientError', (_error, socket) => {
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
     else socket.destroy();
   });
   return server;
+}
+
+function noStreams(): undefined {
+  return undefined;
+}
+
+async function openStream(
+  request: IncomingMessage,
+  response: ServerResponse,
+  stream: (body: string, response: ServerResponse) => void,
+  writeError: ErrorWriter,
+): Promise<void> {
+  let refusal: Answer;
+  try {
+    const body = await readBody(request);
+    if (body !== undefined) {
+      response.setHeader('content-type', 'application/octet-stream');
+      response.setHeader('cache-control', 'no-store');
+      stream(body, response);
+      return;
+    }
+    refusal = writeError(413, `the request is longer than ${MAX_STREAM_BODY_BYTES} bytes`);
+  } catch (error) {
+    refusal = writeError(error instanceof UsageError ? 400 : 503, errorMessage(error));
+  }
+  response.setHeader('connection', 'close');
+  send(response, refusal, true);
+}
+
+/** `undefined` when it is too long. */
+async function readBody(request: IncomingMessage): Promise<string | undefined> {
+  const pieces: Buffer[] = [];
+  let length = 0;
+  for await (const piece of request as AsyncIterable<Buffer>) {
+    length += piece.length;
+    if (length > MAX_STREAM_BODY_BYTES) return undefined;
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces).toString('utf8');
 }
 
 async function answer(
@@ -61,12 +111,16 @@ async function answer(
       found = writeError(405, `${request.method} is not known here, only GET is`);
     }
   }
-  response.writeHead(found.status, {
-    'content-type': found.contentType,
-    'content-length': Buffer.byteLength(found.body),
+  send(response, found, request.method !== 'HEAD');
+}
+
+function send(response: ServerResponse, { status, contentType, body }: Answer, withBody: boolean): void {
+  response.writeHead(status, {
+    'content-type': contentType,
+    'content-length': Buffer.byteLength(body),
     'cache-control': 'no-store',
   });
-  response.end(request.method === 'HEAD' ? undefined : found.body);
+  response.end(withBody ? body : undefined);
 }
 
 /** Stops listening and ends every connection at once. */

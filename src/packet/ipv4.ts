@@ -102,6 +102,15 @@ export function decrementTtl(buffer: Buffer, offset: number): void {
   buffer[offset + 11] = mended & 0xff;
 }
 
+/** Takes back what {@link decrementTtl} did. */
+export function incrementTtl(buffer: Buffer, offset: number): void {
+  const oldWord = (buffer[offset + 8] << 8) | buffer[offset + 9];
+  const mended = checksumUpdate(ipv4Checksum(buffer, offset), oldWord, oldWord + 0x0100);
+  buffer[offset + 8]++;
+  buffer[offset + 10] = mended >>> 8;
+  buffer[offset + 11] = mended & 0xff;
+}
+
 /** Computes the header checksum anew and writes it. */
 export function writeIpv4Checksum(buffer: Buffer, offset: number): void {
   buffer.writeUInt16BE(0, offset + 10);

@@ -5,6 +5,7 @@ import type { ForwardingTable } from '../../dataplane/forwarding-table.js';
 import type { Ipv4Prefix } from '../../packet/address.js';
 import type { Lease } from '../../subnet/lease.js';
 import type { RunningBackend } from '../backend.js';
+import type { TapSource } from '../tap-source.js';
 import type { ExplainPacket } from '../explain.js';
 import type { BackendStatus } from '../status.js';
 import type { Explainer } from './explain.js';
@@ -29,6 +30,7 @@ export interface RunningUdpBackendParts {
   readonly slowPath: SlowPath;
   readonly link: LinkKeeper;
   readonly dataplane: Dataplane;
+  readonly tap: TapSource;
   readonly explainer: Explainer;
   readonly ownAddresses: OwnAddresses;
   readonly offloads: OffloadLadder;
@@ -40,6 +42,7 @@ export class RunningUdpBackend implements RunningBackend {
   readonly deviceName: string;
   readonly mtuBytes: number;
   readonly failed: Promise<never>;
+  readonly tap: TapSource;
   readonly explain: ExplainPacket;
   private readonly hostChecks: NodeJS.Timeout;
 
@@ -47,6 +50,7 @@ export class RunningUdpBackend implements RunningBackend {
     this.deviceName = parts.deviceName;
     this.mtuBytes = parts.mtuBytes;
     this.failed = parts.dataplane.failed;
+    this.tap = parts.tap;
     this.explain = (question, leases) => parts.explainer.explain(question, leases);
     this.hostChecks = setInterval(() => void this.checkHost(), HOST_CHECK_MS);
     this.hostChecks.unref();

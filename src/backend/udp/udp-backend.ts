@@ -128,6 +128,12 @@ export class UdpBackend implements Backend {
         slowPath,
         link: new LinkKeeper(link, logger),
         dataplane,
+        tap: {
+          taps: dataplane.taps(),
+          device: device.name,
+          tunnelEnd: { address: external.address, port: config.backend.port },
+          leaseOf: (address) => table.leaseOf(address),
+        },
         explainer: new Explainer({
           table,
           network: config.network,

@@ -190,6 +190,7 @@ class Node {
           status: () => RUNNING,
           failed,
           explain: () => assert.fail('nobody asks'),
+          tap: { taps: [], device: 'flannel0', tunnelEnd: { address: 0, port: 8285 }, leaseOf: () => undefined },
           stop: () => {
             this.events.push('backend stop');
             return Promise.resolve();
