@@ -11,7 +11,8 @@ export interface LabShapeOptions {
   readonly backend: string;
   readonly network: string;
   readonly runtime: LabRuntime;
-  readonly flanneld: readonly string[];
+  /** Absent where the option is not given, so that the help shows no empty list as its default. */
+  readonly flanneld?: readonly string[];
 }
 
 /** `--name`, for every command about one lab. */
@@ -35,8 +36,7 @@ export function addLabShapeOptions(command: Command, nodes = 3): Command {
     .option(
       '--flanneld <[node=]path>',
       "another flanneld to run, on one node or on all: a flannel beside this project's (repeatable)",
-      (value: string, before: readonly string[]) => [...before, value],
-      [] as readonly string[],
+      (value: string, before: readonly string[] = []) => [...before, value],
     );
 }
 
@@ -44,7 +44,7 @@ export function addLabShapeOptions(command: Command, nodes = 3): Command {
 export function labOptions(name: string, shape: LabShapeOptions): LabOptions {
   const { nodes, pods: podsPerNode, backend, network } = shape;
   const flanneld = new Map<string, string>();
-  for (const text of shape.flanneld) {
+  for (const text of shape.flanneld ?? []) {
     const [, node, path] = /^(?:([a-z]+[0-9]+)=)?(.+)$/.exec(text) ?? [];
     const targets = node === undefined ? Array.from({ length: nodes }, (_, index) => `node${index + 1}`) : [node];
     // A node named by itself keeps its own, whatever is said for all.

@@ -93,8 +93,9 @@ export async function run(args: readonly string[], context: CommandContext): Pro
 /** `help leases reserve` as `leases reserve --help`, since commander's own help command goes one level deep only. */
 function helpForm(program: Command, args: readonly string[]): readonly string[] {
   if (args[0] !== 'help' || args.length < 2) return args;
-  const names = args.slice(1);
-  return commandNames(program, names).length === names.length ? [...names, '--help'] : args;
+  const known = commandNames(program, args.slice(1));
+  // A first word that is no command is refused as such; below a command, what is known is explained.
+  return known.length === 0 ? args.slice(1, 2) : [...known, '--help'];
 }
 
 /** The names at the beginning of a command line that are commands, each below the one before. */
@@ -115,10 +116,23 @@ function printError(context: CommandContext, message: string): void {
   context.stderr.write(`flannelctl: ${stripVTControlCharacters(message)}\n`);
 }
 
+/** Whether an option was refused only because it stands before a command, as in `flannelctl --json status`. */
+function beforeCommand(program: Command, error: CommanderError, args: readonly string[]): boolean {
+  const isOption = args[0]?.startsWith('-') ?? false;
+  return (
+    error.code === 'commander.unknownOption' &&
+    isOption &&
+    args.some((_, i) => commandNames(program, args.slice(i)).length > 0)
+  );
+}
+
 /** Commander's message without its "error:", on one line, and where to read on. */
 function usageMessage(program: Command, error: CommanderError, args: readonly string[]): string {
   const text = errorMessage(error)
     .replace(/^error: /, '')
-    .replace(/\.$/, '');
+    .replace(/\.$/, '')
+    .replace(/^option '(--[a-z-]+).*?' argument '(.*?)' is invalid\. /s, "$1 '$2': ")
+    .replace(/^command-argument value '(.*?)' is invalid for argument '(.*?)'\. /s, "$2 '$1': ")
+    .concat(beforeCommand(program, error, args) ? ': options stand after the command' : '');
   return `${text}; see '${['flannelctl', ...commandNames(program, args), '--help'].join(' ')}'`;
 }

@@ -95,7 +95,7 @@ export async function startFlanneld(plan: LabPlan, node: NodePlan): Promise<LabP
     logFile: log,
     environment: { FLANNELD_CONTROL_SOCKET: controlSocket },
   });
-  return { ...record, program: 'flanneld', place: node.name };
+  return { ...record, program: 'flanneld', place: node.name, path: node.flanneld ?? OWN_FLANNELD };
 }
 
 /**

@@ -53,9 +53,9 @@ export const FAULTS: Readonly<Record<FaultName, Fault>> = {
     summary: `a firewall in the underlay eats UDP ${TUNNEL_PORT} of a node, or between two`,
     async break(place) {
       const { node, peer } = place;
-      const between = peer === undefined ? 'its datagrams' : `those between it and ${peer.name}`;
+      const between = peer === undefined ? `of ${node.name}` : `between ${node.name} and ${peer.name}`;
       await nft(place, `${removeTable()}\n${firewallTable(node, peer)}`);
-      return `UDP ${TUNNEL_PORT} of ${node.name} is dropped on the underlay: ${between}`;
+      return `UDP ${TUNNEL_PORT} ${between} is dropped on the underlay`;
     },
     heal: (place) => nft(place, removeTable()),
   },
@@ -131,7 +131,7 @@ export async function healLab(plan: LabPlan, fault?: FaultName): Promise<void> {
 function findNode(plan: LabPlan, name: string): NodePlan {
   const node = plan.nodes.find((one) => one.name === name);
   if (node !== undefined) return node;
-  throw new FlannelError('LAB', `there is no node "${name}": node1 to node${plan.nodes.length} are`);
+  throw new FlannelError('LAB', `there is no node "${name}": this lab has node1 to node${plan.nodes.length}`);
 }
 
 function underlay({ plan }: FaultPlace): Namespace {

@@ -175,7 +175,10 @@ export class Lab {
   async restartFlanneld(nodeName: string, how: 'SIGTERM' | 'SIGKILL'): Promise<void> {
     const node = this.plan.nodes.find((one) => one.name === nodeName);
     if (node === undefined) {
-      throw new FlannelError('LAB', `there is no node "${nodeName}": node1 to node${this.plan.nodes.length} are`);
+      throw new FlannelError(
+        'LAB',
+        `there is no node "${nodeName}": this lab has node1 to node${this.plan.nodes.length}`,
+      );
     }
     const ours = (one: LabProcess) => one.program === 'flanneld' && one.place === nodeName;
     await endProcesses(this.state.processes.filter(ours), 10_000, how);

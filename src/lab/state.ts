@@ -19,6 +19,8 @@ export interface LabProcess extends ProcessRecord {
   readonly program: string;
   /** The place it runs in. */
   readonly place: string;
+  /** The file that runs, for `flanneld`: another checkout of this project runs its own. */
+  readonly path?: string;
 }
 
 export interface LabState {

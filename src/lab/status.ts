@@ -2,6 +2,7 @@
 import { etcdEndpoint, nodeFiles, OWN_FLANNELD } from './daemon.js';
 import { dockerEnvironment } from './docker.js';
 import { Namespace } from './namespace.js';
+import type { NodePlan } from './plan.js';
 import { bootId, isRunning } from './process-record.js';
 import { inUse, labFolder, type LabState } from './state.js';
 
@@ -59,7 +60,7 @@ export function statusOf(state: LabState): LabStatus {
       exists: Namespace.attach(node.namespace).exists,
       address: node.address,
       subnet: node.subnet,
-      flanneld: { program: node.flanneld ?? OWN_FLANNELD, ...find('flanneld', node.name) },
+      flanneld: { program: flanneldOf(state, node), ...find('flanneld', node.name) },
       controlSocket: node.flanneld === null ? controlSocket : null,
       subnetFile,
       log,
@@ -88,4 +89,10 @@ export function statusOf(state: LabState): LabStatus {
     outside: { address: plan.outside.address, world: plan.outside.world },
     nodes,
   };
+}
+
+/** The file that runs as a node's flanneld, or, where none was started yet, that would. */
+function flanneldOf({ processes }: LabState, { name, flanneld }: NodePlan): string {
+  const started = processes.find(({ program, place }) => program === 'flanneld' && place === name);
+  return started?.path ?? flanneld ?? OWN_FLANNELD;
 }

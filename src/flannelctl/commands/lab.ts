@@ -21,7 +21,7 @@ export function addLabCommand(program: Command, context: CommandContext): void {
     .summary('several nodes on this machine, to try things on')
     .description(
       'Builds a small cluster out of network namespaces: an underlay, nodes with a flanneld each, pods behind a bridge ' +
-        'on every node, a real etcd, and a host outside. It touches nothing of this machine’s own network. Needs root.',
+        "on every node, a real etcd, and a host outside. It touches nothing of this machine's own network. Needs root.",
     );
   addExamples(lab, [
     ['flannelctl lab demo', 'see it all in half a minute'],

@@ -19,7 +19,7 @@ export function addLeasesReserveCommand(leases: Command, context: CommandContext
         'where the subnet does not fit the network configuration, overlaps what another node has, or the node has another.',
     )
     .argument('<subnet>', 'the subnet, such as 10.5.34.0/24')
-    .requiredOption('--for <ip>', 'public IP of the node that it is kept for');
+    .requiredOption('--for <ip>', 'public IP of the node that it is kept for (required)');
   addStoreOptions(addJsonOption(command));
   addExamples(command, [
     ['flannelctl leases reserve 10.5.34.0/24 --for 192.0.2.1', 'node 192.0.2.1 gets 10.5.34.0/24 from now on'],

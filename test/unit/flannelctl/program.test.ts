@@ -46,7 +46,37 @@ test('help finds a command at any depth', async () => {
   const long = await flannelctl(['leases', 'reserve', '--help']);
   assert.deepEqual(await flannelctl(['help', 'leases', 'reserve']), long);
   assert.equal((await flannelctl(['help'])).stdout, (await flannelctl(['--help'])).stdout);
-  assert.equal((await flannelctl(['help', 'xyzzy'])).status, 2);
+  assert.deepEqual(await flannelctl(['help', 'leases', 'xyzzy']), await flannelctl(['leases', '--help']));
+  const { status, stdout, stderr } = await flannelctl(['help', 'statsu']);
+  assert.deepEqual({ status, stdout }, { status: 2, stdout: '' });
+  assert.match(stderr, /^flannelctl: unknown command 'statsu'.*status/);
+});
+
+test('a bad value is told by the option or argument, the value and what was expected', async () => {
+  const cases: [string[], RegExp][] = [
+    [
+      ['lab', 'up', '--nodes', 'x'],
+      /^flannelctl: --nodes 'x': expected a whole number; see 'flannelctl lab up --help'\n$/,
+    ],
+    [['lab', 'up', '--runtime', 'podman'], /^flannelctl: --runtime 'podman': expected netns or docker; see /],
+    [['lab', 'break', 'xyzzy'], /^flannelctl: fault 'xyzzy': expected mtu, .*; see 'flannelctl lab break --help'\n$/],
+  ];
+  for (const [args, expected] of cases) {
+    const { status, stderr } = await flannelctl(args);
+    assert.equal(status, 2, args.join(' '));
+    assert.match(stderr, expected);
+  }
+});
+
+test('an option before the command is told to stand after it', async () => {
+  const before = await flannelctl(['--json', 'status']);
+  assert.equal(before.status, 2);
+  assert.match(before.stderr, /unknown option '--json': options stand after the command; see 'flannelctl --help'/);
+  assert.doesNotMatch((await flannelctl(['status', '--xyzzy'])).stderr, /stand after/);
+});
+
+test('a repeatable option that is not given has no default in the help', async () => {
+  assert.doesNotMatch((await flannelctl(['lab', 'up', '--help'])).stdout, /default: \[\]/);
 });
 
 test('an error that quotes control characters does not steer the terminal', async () => {
