@@ -100,7 +100,7 @@ export function helpText(version: string, columns = 80): string {
   section('EXAMPLES');
   paragraph('A network in etcd, once for all nodes:');
   lines.push(
-    '        etcdctl put /coreos.com/network/config \\',
+    '        flannelctl network set --etcd-endpoints=http://192.0.2.10:2379 \\',
     `            '{"Network": "10.5.0.0/16", "Backend": {"Type": "udp"}}'`,
   );
   lines.push('');

@@ -16,6 +16,8 @@ interface DockerOptsOptions extends JsonOption {
   readonly combinedKey: string;
 }
 
+const DEFAULT_SUBNET_FILE = '/run/flannel/subnet.env';
+
 /** `flannelctl docker-opts`: subnet.env as options for Docker's daemon. */
 export function addDockerOptsCommand(program: Command, context: CommandContext): void {
   const command = program
@@ -27,7 +29,12 @@ export function addDockerOptsCommand(program: Command, context: CommandContext):
         'Without -i and -c it writes both forms. Options that the environment already holds in DOCKER_OPTS or ' +
         'DOCKER_OPT_… are kept. Fails when a route by another gateway already leads to the subnet.',
     )
-    .option('-f, --flannel-env <file>', "flanneld's subnet.env", '/run/flannel/subnet.env')
+    // flanneld's own variable moves the default, as with --socket.
+    .option(
+      '-f, --flannel-env <file>',
+      "flanneld's subnet.env",
+      context.env.FLANNELD_SUBNET_FILE || DEFAULT_SUBNET_FILE,
+    )
     .option('-d, --docker-env <file>', "the file to write; '-' is standard output", '/run/docker_opts.env')
     .option('-i, --individual', 'write each option as its own variable: DOCKER_OPT_MTU="--mtu=1472"')
     .option('-c, --combined', 'write all options into one variable: DOCKER_OPTS="…"')

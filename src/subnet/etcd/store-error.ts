@@ -54,7 +54,7 @@ export function isLeaseNotFound(error: unknown): boolean {
 export function storeError(failures: readonly EndpointFailure[]): StoreError {
   const byReason = new Map<string, string[]>();
   for (const { endpoint, error, hadAnswered } of failures) {
-    const reason = failureReason(error, hadAnswered);
+    const reason = failureReason(error, endpoint.startsWith('https://'), hadAnswered);
     byReason.set(reason, [...(byReason.get(reason) ?? []), endpoint]);
   }
   const parts = [...byReason].map(([reason, endpoints]) => `${endpoints.join(', ')}: ${reason}`);
@@ -94,7 +94,7 @@ const REASONS: readonly (readonly [pattern: RegExp, reason: string | ((match: Re
 ];
 
 /** Why one endpoint failed, without its name. */
-function failureReason(error: unknown, hadAnswered = false): string {
+function failureReason(error: unknown, speaksTls: boolean, hadAnswered = false): string {
   const text = isServiceError(error) ? error.details || error.message : errorMessage(error);
   for (const [pattern, reason] of REASONS) {
     const match = pattern.exec(text);
@@ -102,7 +102,9 @@ function failureReason(error: unknown, hadAnswered = false): string {
   }
   if (isServiceError(error) && error.code === status.DEADLINE_EXCEEDED) return 'no answer in time';
   if (/ECONNRESET|socket hang up|Failed to connect|dropped|closed|disconnected|GOAWAY/i.test(text)) {
-    return `it closed the connection${hadAnswered ? '' : '; does it expect https:// or a client certificate?'}`;
+    if (hadAnswered) return 'it closed the connection';
+    const wanted = speaksTls ? 'http:// or a client certificate' : 'https:// or a client certificate';
+    return `it closed the connection; does it expect ${wanted}?`;
   }
   // gRPC wraps what it was told in words of its own.
   return text

@@ -137,7 +137,7 @@ describe('doctor', () => {
     test('what makes no sense is refused in one line', async () => {
       const refused: readonly (readonly [args: string[], status: number, line: RegExp])[] = [
         [['gremlins'], 2, /expected mtu, firewall, node-down/],
-        [['mtu', '--node', 'node9'], 1, /there is no node "node9": node1 to node3 are/],
+        [['mtu', '--node', 'node9'], 1, /there is no node "node9": this lab has node1 to node3/],
         [['mtu', '--peer', 'node1'], 1, /--peer goes with "firewall" only/],
         [['firewall', '--peer', 'node2'], 1, /name another node/],
       ];

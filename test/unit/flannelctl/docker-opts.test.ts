@@ -72,6 +72,19 @@ for (const { name, subnetEnv = SUBNET_ENV, args = [], env = {}, file } of CASES)
   });
 }
 
+test("flanneld's own variable says where subnet.env is, unless -f does", async (t) => {
+  const folder = await temporaryFolder(t);
+  const source = join(folder, 'subnet.env');
+  await writeFile(source, SUBNET_ENV);
+  const env = { FLANNELD_SUBNET_FILE: source };
+  assert.equal((await flannelctl(['docker-opts', '-c', '-d', '-'], { env })).stdout, COMBINED);
+  const absent = join(folder, 'absent');
+  assert.match(
+    (await flannelctl(['docker-opts', '-f', absent, '-d', '-'], { env })).stderr,
+    /no FLANNEL_SUBNET in .*absent/,
+  );
+});
+
 test('a subnet.env that is not there yet gives an empty list and a warning', async (t) => {
   const folder = await temporaryFolder(t);
   const target = join(folder, 'docker_opts.env');

@@ -75,5 +75,7 @@ test('a connection closed before any answer may be for want of TLS; one that had
     storeError([{ endpoint: 'http://etcd:2379', error, hadAnswered }]),
   );
   assert.match(fresh.message, /it closed the connection; does it expect https/);
+  const overTls = storeError([{ endpoint: 'https://127.0.0.1:2379', error }]);
+  assert.match(overTls.message, /it closed the connection; does it expect http:\/\/ or a client certificate/);
   assert.match(known.message, /it closed the connection$/);
 });
