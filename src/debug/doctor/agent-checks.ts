@@ -59,18 +59,9 @@ export function checkPublicIp({ status, leases }: Pick<NodeFacts, 'status' | 'le
   return ok(`${leases.value.length} leases, each with a public IP of its own`);
 }
 
-/** What `flannelctl status` tells of one thing that the dataplane may use of the kernel. */
-interface OffloadFact {
-  readonly name: string;
-  readonly state: 'on' | 'off';
-  readonly reason?: string;
-  readonly stepDowns: number;
-}
-
 export function checkOffloads({ status }: Pick<NodeFacts, 'status'>): Finding {
   if (!status.known || status.value.backend === undefined) return skip('no dataplane runs');
-  const { offloads } = status.value.backend as StatusAnswer['backend'] & { offloads?: readonly OffloadFact[] };
-  if (offloads === undefined) return skip('this flanneld does not tell which offloads it uses');
+  const { offloads } = status.value.backend;
   const on = offloads.filter(({ state }) => state === 'on').map(({ name }) => name);
   const evidence = offloads
     .filter(({ reason }) => reason !== undefined)
