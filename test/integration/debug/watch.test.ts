@@ -117,7 +117,7 @@ describe('people who watch packets', () => {
   test('a good packet, one to nobody, one at its last hop and a spoofed one each show with their verdict', async () => {
     const watch = await trace();
     await ping(pod1.namespace, pod2.address, { count: 1 });
-    const good = await watch.sees('the good one', ({ verdict }) => verdict === 'forwarded');
+    const good = await watch.sees('the good one', ({ inner }) => inner.destination === pod2.address);
     assert.match(good.time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/);
     assert.ok(Math.abs(Date.parse(good.time) - Date.now()) < 60_000, good.time);
     assert.deepEqual(good, {
@@ -177,7 +177,7 @@ describe('people who watch packets', () => {
       trace(`icmp and dst host ${pod2.address} and icmp[0] == 8`, '--count', '3'),
       trace('--direction', 'decap', '--count', '3', 'icmp'),
       trace('--outer', `src host ${node2.address} and udp port 8285`, '--count', '3', 'icmp'),
-      trace('--drops', '--count', '2'),
+      trace('--drops', '--count', '2', 'ip'),
       trace('--reason', 'no-lease', '--count', '2', '--stats'),
       trace('--sample', '1/2', 'icmp', '--count', '3'),
     ]);

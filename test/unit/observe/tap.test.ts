@@ -279,8 +279,8 @@ describe('the stream of packets on the control socket', () => {
     const [response] = (await answered) as [IncomingMessage];
     const other = await read({ filter: await compileFilter('icmp') });
     const large = packetOf('10.5.1.6', '10.5.2.7', {}, 60_000);
-    for (let packet = 0; packet < 400; packet++) {
-      running().encap.carry(large);
+    for (let batch = 0; batch < 8; batch++) {
+      for (let packet = 0; packet < 50; packet++) running().encap.carry(large);
       await until('it is taken from the ring', () => !running().encap.reader.drain(() => undefined, 0));
     }
     running().encap.carry(packetOf('10.5.1.6', '10.5.2.7', { protocol: 1 }));
