@@ -7,6 +7,7 @@
         "native/encap_batch.cc",
         "native/decap_batch.cc",
         "native/train.cc",
+        "native/scattered_read.cc",
         "native/tun.cc",
         "native/udp.cc",
         "native/wait.cc",

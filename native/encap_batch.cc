@@ -34,7 +34,7 @@ EncapBatch::EncapBatch(uint8_t* arena, size_t arena_bytes, int32_t* descriptors,
       offloads_(offloads),
       sender_(socket, &offloads_),
       groups_(capacity),
-      plans_(new SegmentPlan[capacity]()) {}
+      super_packets_(new SuperPacket[capacity]()) {}
 
 int32_t* EncapBatch::Descriptor(size_t index) { return descriptors_ + index * kDescriptorWords; }
 
@@ -53,8 +53,8 @@ int EncapBatch::DrainDevice() {
   const size_t header_bytes = offloads_.Has(kTunVnet) ? kVirtioHeaderBytes : 0;
   size_t count = 0;
   size_t offset = kHeadroomBytes;
-  while (count < capacity_ && offset + kMaxPacketBytes <= receive_bytes_) {
-    const int length = ReadPacket(tun_, arena_ + offset - header_bytes, header_bytes + kMaxPacketBytes);
+  while (count < capacity_ && offset + ScatteredRead::kMaxBytes <= receive_bytes_) {
+    const int length = reader_.Read(tun_, arena_ + offset, header_bytes);
     // An error that comes after packets comes again with the next call.
     if (length < 0) return count > 0 ? static_cast<int>(count) : length;
     if (length < static_cast<int>(header_bytes)) continue;
@@ -64,8 +64,10 @@ int EncapBatch::DrainDevice() {
     VirtioHeader virtio{};
     memcpy(&virtio, arena_ + offset - header_bytes, header_bytes);
     descriptor[kSegments] = Examine(count, virtio);
+    const SuperPacket& super = super_packets_[count];
+    const size_t gaps = super.gaps ? super.plan.count * super.plan.header_bytes : 0;
+    offset = AlignUp(offset + static_cast<size_t>(length) + gaps) + kHeadroomBytes;
     count++;
-    offset = AlignUp(offset + static_cast<size_t>(length)) + kHeadroomBytes;
   }
   return static_cast<int>(count);
 }
@@ -73,13 +75,20 @@ int EncapBatch::DrainDevice() {
 int32_t EncapBatch::Examine(size_t index, const VirtioHeader& virtio) {
   uint8_t* const packet = Packet(index);
   const size_t length = static_cast<size_t>(Descriptor(index)[kLength]);
-  plans_[index].count = 0;
-  if (IsSuperPacket(virtio)) {
-    const int segments = PlanSegments(virtio, packet, length, &plans_[index]);
-    if (segments > 0) return segments;
-    plans_[index].count = 0;
-    return 0;
+  SuperPacket& super = super_packets_[index];
+  const int segments = IsSuperPacket(virtio) ? PlanSegments(virtio, packet, length, &super.plan) : 0;
+  if (segments <= 0) super.plan.count = 0;
+  super.gaps = reader_.HasGaps(length);
+  if (super.gaps && (segments <= 0 || !reader_.Suits(super.plan))) {
+    reader_.Gather(packet, length);
+    super.gaps = false;
   }
+  if (segments > 0) {
+    reader_.Learn(super.plan);
+    return segments;
+  }
+  reader_.LearnNoSuperPacket();
+  if (IsSuperPacket(virtio)) return 0;
   return NeedsChecksum(virtio) && CompleteChecksum(virtio, packet, length) < 0 ? 0 : 1;
 }
 
@@ -101,8 +110,10 @@ void EncapBatch::Transmit(size_t count) {
     for (int32_t index = group.first; index != NextHopGroups::kEnd; index = groups_.next(index)) {
       const size_t at = static_cast<size_t>(index);
       int32_t* const descriptor = Descriptor(at);
-      if (plans_[at].count > 0) {
-        sender_.AddSuperPacket(plans_[at], Packet(at), descriptor);
+      SuperPacket& super = super_packets_[at];
+      if (super.plan.count > 0) {
+        memcpy(super.headers, Packet(at), super.plan.header_bytes);
+        sender_.AddSuperPacket(super.plan, super.headers, Packet(at) + super.plan.header_bytes, super.gaps, descriptor);
       } else {
         sender_.AddPacket(Packet(at), static_cast<size_t>(descriptor[kLength]), descriptor);
       }
@@ -112,18 +123,20 @@ void EncapBatch::Transmit(size_t count) {
 }
 
 int EncapBatch::Cut(size_t index, uint32_t segment) {
-  const SegmentPlan& plan = plans_[index];
+  const int32_t* const descriptor = Descriptor(index);
   const uint8_t* const packet = Packet(index);
+  const SuperPacket& super = super_packets_[index];
+  const SegmentPlan& plan = super.plan;
   uint8_t* const out = arena_ + receive_bytes_;
   if (plan.count == 0) {
-    const int32_t length = Descriptor(index)[kLength];
-    memcpy(out, packet, static_cast<size_t>(length));
-    return length;
+    memcpy(out, packet, static_cast<size_t>(descriptor[kLength]));
+    return descriptor[kLength];
   }
-  const uint8_t* const payload = packet + plan.header_bytes + size_t{segment} * plan.segment_bytes;
+  const uint8_t* const headers = descriptor[kVerdict] == kForward ? super.headers : packet;
+  const uint8_t* const payload = packet + plan.header_bytes;
   const size_t payload_bytes = plan.SegmentPayloadBytes(segment);
-  WriteSegmentHeaders(plan, packet, packet + plan.header_bytes, plan.segment_bytes, segment, 1, out, 0);
-  memcpy(out + plan.header_bytes, payload, payload_bytes);
+  WriteSegmentHeaders(plan, headers, payload, super.stride(), segment, 1, out, 0);
+  memcpy(out + plan.header_bytes, payload + segment * super.stride(), payload_bytes);
   return static_cast<int>(plan.header_bytes + payload_bytes);
 }
 

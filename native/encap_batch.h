@@ -13,6 +13,7 @@
 
 #include "next_hop_groups.h"
 #include "offloads.h"
+#include "scattered_read.h"
 #include "segment.h"
 #include "train.h"
 
@@ -40,6 +41,15 @@ class EncapBatch {
   Offloads& offloads() { return offloads_; }
 
  private:
+  // What there is to know of a super-packet beside its descriptor.
+  struct SuperPacket {
+    SegmentPlan plan;  // a count of 0: the packet is none
+    bool gaps;         // payloads lie header_bytes apart, ScatteredRead
+    uint8_t headers[kMaxHeaderBytes];  // as they are sent, for its own place may take those of the first segment
+
+    size_t stride() const { return plan.segment_bytes + (gaps ? plan.header_bytes : 0); }
+  };
+
   int DrainDevice();
   int32_t Examine(size_t index, const VirtioHeader& virtio);
   int32_t* Descriptor(size_t index);
@@ -54,7 +64,8 @@ class EncapBatch {
   Offloads offloads_;
   TrainSender sender_;
   NextHopGroups groups_;
-  const std::unique_ptr<SegmentPlan[]> plans_;  // a descriptor each; a count of 0: it is no super-packet
+  ScatteredRead reader_;
+  const std::unique_ptr<SuperPacket[]> super_packets_;  // a descriptor each
 };
 
 }  // namespace flannelette

@@ -45,17 +45,20 @@ void TrainSender::AddPacket(const uint8_t* packet, size_t length, int32_t* descr
   Append({packet, nullptr, static_cast<uint32_t>(length), 0, descriptor, 0});
 }
 
-void TrainSender::AddSuperPacket(const SegmentPlan& plan, const uint8_t* packet, int32_t* descriptor) {
-  const uint8_t* const payload = packet + plan.header_bytes;
+void TrainSender::AddSuperPacket(const SegmentPlan& plan, const uint8_t* headers, uint8_t* payload, bool gaps,
+                                 int32_t* descriptor) {
+  const size_t stride = plan.segment_bytes + (gaps ? plan.header_bytes : 0);
   for (uint32_t first = 0; first < plan.count;) {
     if (datagram_count_ == kMaxDatagrams) Flush();
     const uint32_t room = static_cast<uint32_t>(kMaxDatagrams - datagram_count_);
     const uint32_t count = std::min(room, plan.count - first);
-    uint8_t* const headers = headers_.get() + datagram_count_ * kHeaderPlaceBytes;
-    WriteSegmentHeaders(plan, packet, payload, plan.segment_bytes, first, count, headers, kHeaderPlaceBytes);
+    uint8_t* const out = gaps ? payload - plan.header_bytes + first * stride
+                              : headers_.get() + datagram_count_ * kHeaderPlaceBytes;
+    const size_t out_stride = gaps ? stride : kHeaderPlaceBytes;
+    WriteSegmentHeaders(plan, headers, payload, stride, first, count, out, out_stride);
     for (uint32_t index = 0; index < count; index++) {
       const uint32_t segment = first + index;
-      Append({headers + index * kHeaderPlaceBytes, payload + size_t{segment} * plan.segment_bytes, plan.header_bytes,
+      Append({out + index * out_stride, payload + segment * stride, plan.header_bytes,
               plan.SegmentPayloadBytes(segment), descriptor, static_cast<int32_t>(segment)});
     }
     first += count;
@@ -121,10 +124,20 @@ void TrainSender::Flush() {
 
 size_t TrainSender::FillVectors(const Train& train, size_t vector) {
   const size_t begin = vector;
+  const uint8_t* end = nullptr;  // of the last vector: what lies right behind it belongs to it
+  const auto add = [&](const uint8_t* bytes, size_t length) {
+    if (length == 0) return;
+    if (bytes == end) {
+      vectors_[vector - 1].iov_len += length;
+    } else {
+      vectors_[vector++] = Vector(bytes, length);
+    }
+    end = bytes + length;
+  };
   for (uint32_t index = 0; index < train.count; index++) {
     const Datagram& datagram = datagrams_[train.first + index];
-    vectors_[vector++] = Vector(datagram.header, datagram.header_bytes);
-    if (datagram.payload_bytes > 0) vectors_[vector++] = Vector(datagram.payload, datagram.payload_bytes);
+    add(datagram.header, datagram.header_bytes);
+    add(datagram.payload, datagram.payload_bytes);
   }
   return vector - begin;
 }

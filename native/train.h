@@ -40,8 +40,9 @@ class TrainSender {
   void NextHop(uint32_t address, uint16_t port);
   // A packet that stays where it is until Flush. `descriptor` is where the outcome is counted.
   void AddPacket(const uint8_t* packet, size_t length, int32_t* descriptor);
-  // A super-packet: its segments get headers of their own, its payload stays where it is until Flush.
-  void AddSuperPacket(const SegmentPlan& plan, const uint8_t* packet, int32_t* descriptor);
+  // A super-packet with these headers, whose payload stays where it is until Flush. Where the payloads of its segments lie
+  // header_bytes apart, the segments' headers are written in between; otherwise (gaps is false) apart from it.
+  void AddSuperPacket(const SegmentPlan& plan, const uint8_t* headers, uint8_t* payload, bool gaps, int32_t* descriptor);
   // Sends all that is left.
   void Flush();
 

@@ -61,9 +61,9 @@ int SetTunPersistent(int fd, bool persistent) {
   return ioctl(fd, TUNSETPERSIST, persistent ? 1UL : 0UL) < 0 ? -errno : 0;
 }
 
-int ReadPacket(int fd, uint8_t* packet, size_t capacity) {
+int ReadPacket(int fd, const iovec* vectors, size_t count) {
   for (;;) {
-    const ssize_t length = read(fd, packet, capacity);
+    const ssize_t length = readv(fd, vectors, static_cast<int>(count));
     if (length >= 0) return static_cast<int>(length);
     if (errno != EINTR) return -errno;
   }

@@ -29,10 +29,10 @@ int TunName(int fd, char* name);
 // A persistent device keeps its addresses and routes when the last process closes it.
 int SetTunPersistent(int fd, bool persistent);
 
-// One read of at most `capacity` bytes. 0 or more: its bytes; -EAGAIN: none is there. -EBADFD: the device was deleted.
+// One read. 0 or more: its bytes; -EAGAIN: none is there. -EBADFD: the device was deleted.
 // -EINVAL: the kernel threw away a packet that no virtio header describes. A device that is down has no packets, which is
 // no error.
-int ReadPacket(int fd, uint8_t* packet, size_t capacity);
+int ReadPacket(int fd, const iovec* vectors, size_t count);
 
 // Hands one packet to the kernel: 0, or a positive errno after bounded retries (EIO: the device is down). `patience`
 // is how many milliseconds may be spent on waiting; what was spent is taken off.
