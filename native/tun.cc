@@ -30,12 +30,16 @@ int OpenTun(const char* name, bool multi_queue, bool virtio) {
   memcpy(request.ifr_name, name, strlen(name));
   request.ifr_flags = static_cast<short>(IFF_TUN | IFF_NO_PI | (multi_queue ? IFF_MULTI_QUEUE : 0) |
                                          (virtio ? IFF_VNET_HDR : 0));
-  // A device from before keeps the header size that it was given.
-  const int header_bytes = static_cast<int>(kVirtioHeaderBytes);
-  if (ioctl(fd, TUNSETIFF, &request) < 0 || (virtio && ioctl(fd, TUNSETVNETHDRSZ, &header_bytes) < 0)) {
+  if (ioctl(fd, TUNSETIFF, &request) < 0) {
     const int error = errno;
     close(fd);
     return -error;
+  }
+  // A device from before keeps the header size that it was given. Where that cannot be set, there is no such shape.
+  const int header_bytes = static_cast<int>(kVirtioHeaderBytes);
+  if (virtio && ioctl(fd, TUNSETVNETHDRSZ, &header_bytes) < 0) {
+    close(fd);
+    return -EINVAL;
   }
   return fd;
 }
