@@ -1,19 +1,15 @@
-/**
- * Beside a real flanneld: one node of flannel's, two of ours, one network. `FLANNELD_PEER` names its program; else the
- * `flanneld` on the PATH is taken, if it is not ours.
- */
+/** Beside a real flanneld: one node of flannel's, two of ours, one network. */
 import assert from 'node:assert/strict';
-import { accessSync, constants, readFileSync, realpathSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
-import { runCommand } from '../../src/host/command.js';
 import { Cluster, OUTSIDE_ADDRESS, type ClusterNode } from '../harness/cluster.js';
-import { Daemon, FLANNELD } from '../harness/daemon.js';
+import { Daemon } from '../harness/daemon.js';
+import { findFlannel } from '../harness/flannel-peer.js';
 import { ping } from '../harness/ping.js';
 import { echoDatagrams, sendTcp, withTcpServer, withUdpListener } from '../harness/traffic.js';
 import { until } from '../harness/until.js';
 
-const peer = await findPeer();
+const peer = await findFlannel();
 const skip = peer.program === undefined ? peer.why : false;
 
 describe('beside a real flannel', { skip }, () => {
@@ -176,35 +172,4 @@ async function endFlannel(daemon: Daemon): Promise<void> {
   const patience = setTimeout(() => void daemon.kill(), 5_000);
   await ended;
   clearTimeout(patience);
-}
-
-interface Peer {
-  readonly program?: string;
-  readonly why: string;
-}
-
-async function findPeer(): Promise<Peer> {
-  const named = process.env.FLANNELD_PEER;
-  const candidates =
-    named !== undefined && named !== ''
-      ? [named]
-      : (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, 'flanneld'));
-  for (const candidate of candidates) {
-    if (!isExecutable(candidate)) continue;
-    if (realpathSync(candidate) === realpathSync(FLANNELD)) continue;
-    // Ours names itself; flannel prints its version alone, to standard error.
-    const { stdout, stderr, status } = await runCommand(candidate, ['--version'], { allowFailure: true });
-    if (status === 0 && !/flannelette/i.test(stdout + stderr)) return { program: candidate, why: '' };
-  }
-  const where = named !== undefined && named !== '' ? `FLANNELD_PEER=${named} is none` : 'none is on the PATH';
-  return { why: `needs a real flanneld: ${where}; FLANNELD_PEER=/path/to/flanneld names one` };
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -84,7 +84,9 @@ describe('an agent to which system calls are denied', { skip: noCompiler }, () =
       await chmod(program, 0o755);
       // A device from a run with all calls keeps what that run switched on.
       await sandboxed.namespace.ip('link delete flannel0');
-      const daemon = await sandboxed.start([`--control-socket=${join(sandboxed.folder, 'flanneld.sock')}`], { program });
+      const daemon = await sandboxed.start([`--control-socket=${join(sandboxed.folder, 'flanneld.sock')}`], {
+        program,
+      });
       const { backend } = await daemon.status();
       for (const { name, state, reason = '' } of backend?.offloads ?? []) {
         if (name in off) assert.match(reason, off[name], name);
