@@ -193,10 +193,10 @@ napi_value TakeStepDown(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// encapCut(batch, descriptor, segment): bytes
+// encapCut(batch, descriptor, segment): bytes; a segment of -1 is the whole super-packet
 napi_value EncapCut(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
-  return Integer(env, arguments.TheBatch<EncapBatch>()->Cut(arguments.Unsigned(1), arguments.Unsigned(2)));
+  return Integer(env, arguments.TheBatch<EncapBatch>()->Cut(arguments.Unsigned(1), arguments.Integer(2)));
 }
 
 // pause(wakeup, milliseconds)

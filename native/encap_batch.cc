@@ -78,6 +78,7 @@ int32_t EncapBatch::Examine(size_t index, const VirtioHeader& virtio) {
   SuperPacket& super = super_packets_[index];
   const int segments = IsSuperPacket(virtio) ? PlanSegments(virtio, packet, length, &super.plan) : 0;
   if (segments <= 0) super.plan.count = 0;
+  super.kept = false;
   super.gaps = reader_.HasGaps(length);
   if (super.gaps && (segments <= 0 || !reader_.Suits(super.plan))) {
     reader_.Gather(packet, length);
@@ -113,6 +114,7 @@ void EncapBatch::Transmit(size_t count) {
       SuperPacket& super = super_packets_[at];
       if (super.plan.count > 0) {
         memcpy(super.headers, Packet(at), super.plan.header_bytes);
+        super.kept = true;
         sender_.AddSuperPacket(super.plan, super.headers, Packet(at) + super.plan.header_bytes, super.gaps, descriptor);
       } else {
         sender_.AddPacket(Packet(at), static_cast<size_t>(descriptor[kLength]), descriptor);
@@ -122,7 +124,7 @@ void EncapBatch::Transmit(size_t count) {
   sender_.Flush();
 }
 
-int EncapBatch::Cut(size_t index, uint32_t segment) {
+int EncapBatch::Cut(size_t index, int32_t segment) {
   const int32_t* const descriptor = Descriptor(index);
   const uint8_t* const packet = Packet(index);
   const SuperPacket& super = super_packets_[index];
@@ -132,12 +134,23 @@ int EncapBatch::Cut(size_t index, uint32_t segment) {
     memcpy(out, packet, static_cast<size_t>(descriptor[kLength]));
     return descriptor[kLength];
   }
-  const uint8_t* const headers = descriptor[kVerdict] == kForward ? super.headers : packet;
+  const uint8_t* const headers = super.kept ? super.headers : packet;
   const uint8_t* const payload = packet + plan.header_bytes;
-  const size_t payload_bytes = plan.SegmentPayloadBytes(segment);
-  WriteSegmentHeaders(plan, headers, payload, super.stride(), segment, 1, out, 0);
-  memcpy(out + plan.header_bytes, payload + segment * super.stride(), payload_bytes);
-  return static_cast<int>(plan.header_bytes + payload_bytes);
+  uint32_t first = 0;
+  uint32_t count = plan.count;
+  if (segment == kWhole) {
+    memcpy(out, headers, plan.header_bytes);
+  } else {
+    first = static_cast<uint32_t>(segment);
+    count = 1;
+    WriteSegmentHeaders(plan, headers, payload, super.stride(), first, count, out, 0);
+  }
+  size_t bytes = plan.header_bytes;
+  for (uint32_t part = first; part < first + count; part++) {
+    memcpy(out + bytes, payload + part * super.stride(), plan.SegmentPayloadBytes(part));
+    bytes += plan.SegmentPayloadBytes(part);
+  }
+  return static_cast<int>(bytes);
 }
 
 }  // namespace flannelette

@@ -21,6 +21,8 @@ namespace flannelette {
 
 class EncapBatch {
  public:
+  static constexpr int32_t kWhole = -1;
+
   // `descriptors` holds `capacity` of them. The last kMaxPacketBytes of the arena are where Cut writes.
   EncapBatch(uint8_t* arena, size_t arena_bytes, int32_t* descriptors, size_t capacity, int tun, int socket, int wakeup,
              uint32_t offloads);
@@ -34,9 +36,10 @@ class EncapBatch {
   // the wire.
   void Transmit(size_t count);
 
-  // Writes packet `segment` of those that descriptor `index` is on the wire to the end of the arena, for who has to be
-  // shown it. Returns its bytes. Valid until the next Receive.
-  int Cut(size_t index, uint32_t segment);
+  // Writes packet `segment` of those that descriptor `index` is on the wire, or with kWhole the super-packet itself, to
+  // the end of the arena, for who has to be shown it: before Transmit or after. Returns its bytes. Valid until the next
+  // Receive.
+  int Cut(size_t index, int32_t segment);
 
   Offloads& offloads() { return offloads_; }
 
@@ -45,7 +48,8 @@ class EncapBatch {
   struct SuperPacket {
     SegmentPlan plan;  // a count of 0: the packet is none
     bool gaps;         // payloads lie header_bytes apart, ScatteredRead
-    uint8_t headers[kMaxHeaderBytes];  // as they are sent, for its own place may take those of the first segment
+    bool kept;         // Transmit has put the headers by, for their own place may take those of the first segment
+    uint8_t headers[kMaxHeaderBytes];
 
     size_t stride() const { return plan.segment_bytes + (gaps ? plan.header_bytes : 0); }
   };

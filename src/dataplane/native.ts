@@ -338,7 +338,8 @@ export class EncapBatch implements PacketBatch {
   }
 
   /**
-   * Writes one of the packets that a descriptor's packet is on the wire into the last `MAX_PACKET_BYTES` of the arena.
+   * Writes one of the packets that a descriptor's packet is on the wire, or with -1 the super-packet itself, into the
+   * last `MAX_PACKET_BYTES` of the arena.
    * @returns its bytes
    */
   cut(descriptor: number, segment: number): number {

@@ -111,8 +111,8 @@ export interface TapWriterOptions {
   readonly arena: Buffer;
   readonly descriptors: Int32Array;
   /**
-   * Writes packet `segment` of those that a descriptor's packet is on the wire to `cutOffset` of the arena, and returns
-   * its bytes. The way in has none: there every descriptor is one packet of the wire.
+   * Writes packet `segment` of those that a descriptor's packet is on the wire, with -1 the super-packet itself, to
+   * `cutOffset` of the arena, and returns its bytes. The way in has none: there every descriptor is one packet of the wire.
    */
   readonly cut?: (descriptor: number, segment: number) => number;
   readonly cutOffset?: number;
@@ -203,7 +203,10 @@ export class TapWriter {
     const segments = Math.max(1, descriptors[at + SEGMENTS]);
     const wirePackets = cut !== undefined && this.header[WIRE_PACKETS] !== 0;
     this.recorded[index] = 1;
-    if (segments > 1 || !wirePackets) {
+    if (segments > 1 && cut !== undefined) {
+      // It lies in the arena with gaps in it, and once it is sent with the header of its first segment.
+      this.push(at, every, arena, cutOffset, cut(index, NOT_CUT), NOT_CUT);
+    } else if (!wirePackets) {
       this.push(at, every, arena, descriptors[at + OFFSET], descriptors[at + LENGTH], NOT_CUT);
     }
     for (let segment = 0; wirePackets && segment < segments; segment++) {

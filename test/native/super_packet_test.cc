@@ -65,11 +65,13 @@ FromDevice RandomFromDevice(Random* random, PacketShape* flow, uint16_t* segment
   return Super(*flow, RandomBytes(random, 1 + random->Below(most)), *segment_bytes);
 }
 
-std::string CutOut(Bench<EncapBatch>* bench, size_t index, uint32_t segment) {
+std::string CutOut(Bench<EncapBatch>* bench, size_t index, int32_t segment) {
   const int length = bench->batch->Cut(index, segment);
   return std::string(reinterpret_cast<char*>(bench->arena.data()) + bench->arena.size() - kMaxPacketBytes,
                      static_cast<size_t>(length));
 }
+
+std::string Whole(const std::string& read) { return read.substr(kVirtioHeaderBytes); }
 
 void WhatTheDeviceHandsOverArrivesCut(Random* random) {
   for (uint32_t rungs : {kAll, kAll & ~static_cast<uint32_t>(kUdpSegment)}) {
@@ -96,13 +98,18 @@ void WhatTheDeviceHandsOverArrivesCut(Random* random) {
           bench.Field(index, kVerdict) = 4;  // dropped, so far
           EXPECT(CutOut(&bench, index, 0) == wire[0]);
           bench.Forward(index, kLoopback, PortOf(bench.peer));
+          // Who watches sees it before it is sent,
+          EXPECT(CutOut(&bench, index, static_cast<int32_t>(wire.size()) - 1) == wire.back());
+          EXPECT(wire.size() == 1 || CutOut(&bench, index, EncapBatch::kWhole) == Whole(packets[done + index].read));
         }
         bench.batch->Transmit(count);
         for (size_t index = 0; index < count; index++) {
           const std::vector<std::string>& wire = packets[done + index].wire;
           EXPECT(bench.Field(index, kError) == 0);
           EXPECT(bench.Field(index, kSentPackets) == static_cast<int32_t>(wire.size()));
-          const uint32_t segment = random->Below(static_cast<uint32_t>(wire.size()));
+          const int32_t segment = static_cast<int32_t>(random->Below(static_cast<uint32_t>(wire.size())));
+          // and what the kernel refused, after it.
+          EXPECT(wire.size() == 1 || CutOut(&bench, index, EncapBatch::kWhole) == Whole(packets[done + index].read));
           EXPECT(CutOut(&bench, index, segment) == wire[segment]);
           expected.insert(expected.end(), wire.begin(), wire.end());
         }

@@ -44,7 +44,12 @@ class Tapped {
     const cutOffset = 62 * PLACE_BYTES;
     // What the native call does, but for real headers: a byte that says which segment it is.
     const cut = (descriptor: number, segment: number): number => {
-      const offset = descriptors[descriptor * DESCRIPTOR_WORDS + OFFSET];
+      const at = descriptor * DESCRIPTOR_WORDS;
+      const offset = descriptors[at + OFFSET];
+      if (segment < 0) {
+        arena.copyWithin(cutOffset, offset, offset + descriptors[at + LENGTH]);
+        return descriptors[at + LENGTH];
+      }
       arena.copyWithin(cutOffset, offset, offset + 28);
       arena[cutOffset + 28] = segment;
       return 29;
