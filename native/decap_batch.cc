@@ -9,7 +9,6 @@
 #include "layout.h"
 #include "tun.h"
 #include "udp.h"
-#include "wait.h"
 
 namespace flannelette {
 
@@ -46,7 +45,7 @@ DecapBatch::DecapBatch(uint8_t* arena, size_t arena_bytes, int32_t* descriptors,
       places_(arena_bytes / kDatagramPlaceBytes),
       tun_(tun),
       socket_(socket),
-      wakeup_(wakeup),
+      waiter_(socket, wakeup),
       offloads_(offloads),
       messages_(new mmsghdr[places_]()),
       vectors_(new iovec[places_]()),
@@ -69,7 +68,7 @@ int DecapBatch::Receive() {
   while (message_ == received_) {
     const int received = DrainSocket();
     if (received == -EAGAIN) {
-      const int waited = WaitReadable(socket_, wakeup_);
+      const int waited = waiter_.Wait();
       if (waited != kReady) return waited;
     } else if (received < 0) {
       return received;

@@ -16,7 +16,7 @@
 
 #include "coalesce.h"
 #include "offloads.h"
-
+#include "wait.h"
 namespace flannelette {
 
 class DecapBatch {
@@ -49,7 +49,7 @@ class DecapBatch {
   const size_t places_;
   const int tun_;
   const int socket_;
-  const int wakeup_;
+  Waiter waiter_;
   Offloads offloads_;
   int patience_ = 0;
   int refused_in_a_row_ = 0;

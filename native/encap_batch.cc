@@ -5,7 +5,6 @@
 
 #include "layout.h"
 #include "tun.h"
-#include "wait.h"
 
 namespace flannelette {
 
@@ -30,7 +29,7 @@ EncapBatch::EncapBatch(uint8_t* arena, size_t arena_bytes, int32_t* descriptors,
       descriptors_(descriptors),
       capacity_(capacity),
       tun_(tun),
-      wakeup_(wakeup),
+      waiter_(tun, wakeup),
       offloads_(offloads),
       sender_(socket, &offloads_),
       groups_(capacity),
@@ -44,7 +43,7 @@ int EncapBatch::Receive() {
   for (;;) {
     const int received = DrainDevice();
     if (received != -EAGAIN) return received;
-    const int waited = WaitReadable(tun_, wakeup_);
+    const int waited = waiter_.Wait();
     if (waited != kReady) return waited;
   }
 }

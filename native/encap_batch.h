@@ -16,7 +16,7 @@
 #include "scattered_read.h"
 #include "segment.h"
 #include "train.h"
-
+#include "wait.h"
 namespace flannelette {
 
 class EncapBatch {
@@ -64,7 +64,7 @@ class EncapBatch {
   int32_t* const descriptors_;
   const size_t capacity_;
   const int tun_;
-  const int wakeup_;
+  Waiter waiter_;
   Offloads offloads_;
   TrainSender sender_;
   NextHopGroups groups_;

@@ -5,6 +5,7 @@
 #include <ctime>
 
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -12,11 +13,16 @@ namespace flannelette {
 
 namespace {
 
-int64_t NowMilliseconds() {
+// How long a worker under load looks for packets before it sleeps, and how short a wait has to be to speak of load.
+constexpr int64_t kPollNanoseconds = 50'000;
+
+int64_t NowNanoseconds() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<int64_t>(now.tv_sec) * 1000 + now.tv_nsec / 1000000;
+  return static_cast<int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
 }
+
+int64_t NowMilliseconds() { return NowNanoseconds() / 1'000'000; }
 
 bool ConsumeWakeup(int wakeup) {
   uint64_t count = 0;
@@ -39,15 +45,21 @@ int SignalWakeup(int wakeup) {
   }
 }
 
-int WaitReadable(int fd, int wakeup) {
-  pollfd polled[2] = {{fd, POLLIN, 0}, {wakeup, POLLIN, 0}};
+int Waiter::Wait() {
+  pollfd polled[2] = {{fd_, POLLIN, 0}, {wakeup_, POLLIN, 0}};
+  const int64_t start = NowNanoseconds();
   for (;;) {
-    if (poll(polled, 2, -1) < 0) {
-      if (errno == EINTR || errno == EAGAIN) continue;
-      return -errno;
+    const bool sleep = !under_load_ || NowNanoseconds() - start >= kPollNanoseconds;
+    const int readable = poll(polled, 2, sleep ? -1 : 0);
+    if (readable < 0 && errno != EINTR && errno != EAGAIN) return -errno;
+    if (readable <= 0) {
+      sched_yield();
+      continue;
     }
-    if (polled[1].revents != 0 && ConsumeWakeup(wakeup)) return kWoken;
-    if (polled[0].revents != 0) return kReady;
+    if (polled[1].revents != 0 && ConsumeWakeup(wakeup_)) return kWoken;
+    if (polled[0].revents == 0) continue;
+    under_load_ = NowNanoseconds() - start < 2 * kPollNanoseconds;
+    return kReady;
   }
 }
 

@@ -12,9 +12,22 @@ int OpenWakeup();
 // Ends the current sleep of the worker that waits on `wakeup`, or its next one. Safe from any thread.
 int SignalWakeup(int wakeup);
 
-// Sleeps without limit until `fd` is readable (kReady) or `wakeup` was signalled (kWoken; the signal is consumed, and it
-// comes first when both are). An error on `fd` counts as readable: reading tells which.
-int WaitReadable(int fd, int wakeup);
+// Waits for packets. Falling asleep and being woken costs more than a batch does, and a worker that sleeps at once is woken
+// for each packet of a stream. So under load it looks again for a while first, and lets others run in between: those who
+// make the packets. A worker whose packets come one by one sleeps at once and uses no processor meanwhile.
+class Waiter {
+ public:
+  Waiter(int fd, int wakeup) : fd_(fd), wakeup_(wakeup) {}
+
+  // Waits without limit until the descriptor is readable (kReady) or `wakeup` was signalled (kWoken; the signal is
+  // consumed, and it comes first when both are). An error on the descriptor counts as readable: reading tells which.
+  int Wait();
+
+ private:
+  const int fd_;
+  const int wakeup_;
+  bool under_load_ = false;  // the last wait was a short one
+};
 
 // Sleeps until `wakeup` is signalled (kWoken) or the time is over (kReady).
 int Pause(int wakeup, int milliseconds);
