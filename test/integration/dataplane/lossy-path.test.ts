@@ -69,7 +69,7 @@ async function troublePath(router: Namespace, reorders: boolean): Promise<void> 
   if (!reorders) return;
   await router.ip(`route replace ${B_BEHIND_ROUTER} via 192.168.11.2 dev slow table ${SLOW_ROUTE}`);
   await router.ip(`rule add fwmark 1 to ${B_BEHIND_ROUTER} lookup ${SLOW_ROUTE}`);
-  await router.exec('tc', [...'qdisc add dev slow root tbf rate 100mbit burst 64k latency 100ms'.split(' ')]);
+  await router.exec('tc', [...'qdisc add dev slow root tbf rate 20mbit burst 3k latency 100ms'.split(' ')]);
 }
 
 async function streamsArriveWhole(a: Namespace, b: Namespace): Promise<void> {
