@@ -89,12 +89,12 @@ export class WorkerCounters {
       const sum = sums[counter];
       if (sum === known[counter]) continue;
       known[counter] = sum;
-      const high = Math.floor(sum / TWO_TO_32);
       const at = 1 + copy * COPY_WORDS + 2 * counter;
-      Atomics.store(words, at, sum - high * TWO_TO_32);
-      Atomics.store(words, at + 1, high);
+      // As signed integers: larger ones would be objects on the heap, one each time.
+      Atomics.store(words, at, sum | 0);
+      Atomics.store(words, at + 1, (sum / TWO_TO_32) | 0);
     }
-    Atomics.store(words, 0, flushes);
+    Atomics.store(words, 0, flushes | 0);
   }
 }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
+import { bytesPerOperation } from '../../../bench/micro/allocations.js';
 import { COUNTERS_BYTES, readCounters, sumCounters, WorkerCounters } from '../../../src/dataplane/counters.js';
 import { DropReason } from '../../../src/dataplane/drop-reasons.js';
 
@@ -86,4 +87,15 @@ test('directions add up by reason', () => {
     ]),
     { packets: 3, bytes: 30, dropped: { 'no-lease': 3, truncated: 5 } },
   );
+});
+
+test('counting leaves nothing for the garbage collector, however much was counted', () => {
+  const counters = new WorkerCounters(new SharedArrayBuffer(COUNTERS_BYTES));
+  counters.forwarded(3e9, 5e12);
+  const batch = (): void => {
+    counters.forwarded(45, 64_000);
+    counters.batch();
+    counters.flush();
+  };
+  assert.equal(bytesPerOperation(batch), 0);
 });
