@@ -32,7 +32,7 @@ export function parseCommandLine(
 /** A parser of whole numbers. */
 export function count(least: number, most: number): (text: string) => number {
   return (text) => {
-    if (/^[0-9]{1,4}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
+    if (/^[0-9]{1,5}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
     throw new InvalidArgumentError(`expected a whole number from ${least} to ${most}.`);
   };
 }

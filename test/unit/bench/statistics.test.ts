@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { estimateRatio, median, spreadOf, verdictOf } from '../../../bench/statistics.js';
+import { estimateRatio, median, quantile, spreadOf, verdictOf } from '../../../bench/statistics.js';
+
+test('a quantile is the smallest value that so many do not exceed', () => {
+  const values = Array.from({ length: 200 }, (_, index) => 200 - index);
+  assert.equal(quantile(values, 0.99), 198);
+  assert.equal(quantile(values, 1), 200);
+  assert.equal(quantile(values, 0), 1);
+  assert.equal(quantile([7], 0.99), 7);
+  assert.throws(() => quantile([], 0.5), RangeError);
+});
 
 test('the median is the middle value, or the mean of the two in the middle', () => {
   assert.equal(median([3, 1, 2]), 2);

@@ -1,0 +1,46 @@
+/** `npm run bench:agent`: what the agent costs beside the packets: its start, its memory, how late it learns of a change. */
+import { Command } from 'commander';
+import { count, parseCommandLine } from '../command-line.js';
+import { describeMachine } from '../machine.js';
+import { runProgram } from '../program.js';
+import { Progress } from '../progress.js';
+import { requireBenchMachine } from '../requirements.js';
+import { measureMemory } from './memory.js';
+import { measureTable } from './table.js';
+
+interface AgentBenchOptions {
+  readonly seconds: number;
+  readonly leases: number;
+  readonly changes: number;
+}
+
+function buildCommand(): Command {
+  return new Command('npm run bench:agent --')
+    .usage('[OPTIONS]')
+    .description(
+      'Measures how long the agent takes from its start to a full table, from a change in etcd to the table, and its ' +
+        'memory and garbage collections under mixed traffic.',
+    )
+    .helpOption('-h, --help', 'explain and exit')
+    .option('--seconds <count>', 'length of the traffic; 0 leaves it out', count(0, 86_400), 120)
+    .option('--leases <count>', 'leases in etcd; 0 leaves the table out', count(0, 60_000), 10_000)
+    .option('--changes <count>', 'changes in etcd', count(1, 99_999), 500)
+    .configureHelp({ helpWidth: 110 });
+}
+
+process.exitCode = await runProgram('bench:agent', async (signal) => {
+  const command = parseCommandLine(buildCommand(), process.argv.slice(2), (text) => void process.stdout.write(text));
+  if (command === undefined) return 0;
+  requireBenchMachine();
+  const { seconds, leases, changes } = command.opts<AgentBenchOptions>();
+  const progress = new Progress();
+  const print = (line: string): void => {
+    progress.clear();
+    process.stdout.write(`${line}\n`);
+  };
+  const { cpu, kernel, node } = await describeMachine();
+  print(`${cpu}, Linux ${kernel}, Node ${node}`);
+  if (leases > 0) (await measureTable({ leases, changes, progress, signal })).forEach(print);
+  if (seconds > 0) (await measureMemory({ seconds, progress, signal })).forEach(print);
+  return 0;
+});
