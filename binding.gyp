@@ -9,6 +9,7 @@
         "native/train.cc",
         "native/scattered_read.cc",
         "native/tun.cc",
+        "native/steering.cc",
         "native/udp.cc",
         "native/wait.cc",
         "native/notify.cc",

@@ -12,6 +12,7 @@
 #include "encap_batch.h"
 #include "layout.h"
 #include "notify.h"
+#include "steering.h"
 #include "tun.h"
 #include "udp.h"
 #include "wait.h"
@@ -84,6 +85,12 @@ napi_value SetTunOffloads(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   return Integer(env, flannelette::SetTunOffloads(arguments.Integer(0), arguments.Flag(1), arguments.Flag(2),
                                                   arguments.Flag(3)));
+}
+
+// keepFlowsOnQueues(fd)
+napi_value KeepFlowsOnQueues(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return Integer(env, flannelette::KeepFlowsOnQueues(arguments.Integer(0)));
 }
 
 // tunName(fd): name, or a number
@@ -218,6 +225,7 @@ NAPI_MODULE_INIT() {
       {"deviceDeleted", nullptr, nullptr, nullptr, nullptr, Integer(env, EBADFD), napi_enumerable, nullptr},
       Function("openTun", OpenTun),
       Function("setTunOffloads", SetTunOffloads),
+      Function("keepFlowsOnQueues", KeepFlowsOnQueues),
       Function("tunName", TunName),
       Function("setTunPersistent", SetTunPersistent),
       Function("openUdp", OpenUdp),

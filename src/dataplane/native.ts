@@ -18,6 +18,7 @@ interface Addon {
   readonly deviceDeleted: number;
   openTun(name: string, multiQueue: boolean, virtio: boolean): number;
   setTunOffloads(fd: number, checksum: boolean, tso: boolean, uso: boolean): number;
+  keepFlowsOnQueues(fd: number): number;
   tunName(fd: number): string | number;
   setTunPersistent(fd: number, persistent: boolean): number;
   openUdp(address: number, port: number, shared: boolean, bufferBytes: number): number;
@@ -95,8 +96,8 @@ export interface TunOptions {
 }
 
 /**
- * Opens the overlay device without packet information, non-blocking. A kernel that has no virtio headers or no several
- * queues gives one without. A device of that name that has another shape (one queue where several are wanted, or the
+ * Opens the overlay device without packet information, non-blocking. A kernel that has no virtio headers, or no several
+ * queues each flow of which stays where it is, gives one without. A device of that name that has another shape (one queue where several are wanted, or the
  * other way round), left by an earlier run, is replaced by a new one: its addresses and routes are gone then. Keep it with
  * {@link setTunPersistent}.
  * @throws FlannelError `HOST`
@@ -122,7 +123,9 @@ export function openTun({ name = 'flannel%d', queues, virtio }: TunOptions): Tun
   try {
     const named = addon().tunName(fds[0]);
     if (typeof named === 'number') throw new FlannelError('HOST', tunTrouble(name, describe(named)));
-    while (shape.multiQueue && fds.length < queues) {
+    // A flow that changes its queue would be carried out of order, so a kernel that moves flows about gives one queue.
+    const several = shape.multiQueue && addon().keepFlowsOnQueues(fds[0]) === 0;
+    while (several && fds.length < queues) {
       fds.push(checked(addon().openTun(named, true, shape.headers), (reason) => tunTrouble(named, reason)));
     }
     return { name: named, fds, virtio: shape.headers };

@@ -2,9 +2,11 @@
 import { setTunOffloads, tryUdpOffload, type TunDevice } from './native.js';
 import { refusal, type OffloadLadder, type OffloadName } from './offloads.js';
 
+const SINGLE_QUEUE = 'the kernel refuses a second queue (Linux 3.8), or to keep each flow on one (4.16)';
+
 /** What the device was opened with, and what it may hand over in one piece. */
 export function probeTunOffloads(device: TunDevice, queues: number, ladder: OffloadLadder): void {
-  const several = queues > 1 ? (device.fds.length > 1 ? undefined : 'the kernel refuses a second queue') : 'one worker';
+  const several = queues > 1 ? (device.fds.length > 1 ? undefined : SINGLE_QUEUE) : 'one worker';
   ladder.tried('tun-multi-queue', several);
   ladder.tried('tun-vnet', device.virtio ? undefined : 'the kernel knows no virtio headers for this device');
   // Device-wide and kept from an earlier run, so what is not wanted is switched off as well.

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import type { Namespace } from '../../../src/lab/namespace.js';
+import { fileURLToPath } from 'node:url';
+import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
 import { A_OVERLAY, A_UNDERLAY, B_OVERLAY, B_UNDERLAY, BareNode, configOf, withOverlay } from './overlay.js';
 
 const skip = process.getuid?.() === 0 ? false : 'needs root for namespaces and TUN devices';
@@ -36,6 +37,19 @@ for (const workers of [1, 2]) {
     }),
   );
 }
+
+test('a flow stays on its queue, whichever queue its answers are written to', { skip }, () =>
+  withNamespaces('dpsteer', ['node'], async ({ node }) => {
+    const program = fileURLToPath(new URL('./steering-program.js', import.meta.url));
+    const { stdout } = await node.exec(process.execPath, [program]);
+    const queues = JSON.parse(stdout) as [number, number][];
+    assert.deepEqual(
+      queues.filter(([first, second]) => first !== second),
+      [],
+    );
+    assert.deepEqual(new Set(queues.flat()), new Set([0, 1]), 'and both queues are used');
+  }),
+);
 
 test('TCP streams cross in both directions, undamaged', { skip }, () =>
   withOverlay('dptcp', { workers: 2 }, async ({ a, b }) => {
