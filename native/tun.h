@@ -16,7 +16,7 @@ constexpr size_t kInterfaceNameBytes = 16;  // IFNAMSIZ: the terminating zero in
 // replaces by the first free number. Non-blocking, closed on exec. With `virtio` every packet comes and goes behind a
 // virtio header (virtio.h), which is for the whole device: the last one to open a queue decides. -EBUSY: another process
 // holds the device. -EINVAL: the device exists in another shape (of one queue, or of several), or the kernel knows no
-// virtio headers.
+// virtio headers or does not let their size be set.
 int OpenTun(const char* name, bool multi_queue, bool virtio);
 
 // What the kernel may leave to the reader of the device; the device keeps it when it is closed. Without checksums there is

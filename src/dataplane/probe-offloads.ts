@@ -17,13 +17,15 @@ export function probeTunOffloads(device: TunDevice, queues: number, ladder: Offl
     for (const name of ['tun-tso', 'tun-uso'] as const) ladder.tried(name, 'it needs tun-vnet');
     return;
   }
-  usable.checksum = setTunOffloads(fd, { ...usable, checksum: true }) === 0;
+  const checksums = setTunOffloads(fd, { ...usable, checksum: true });
+  usable.checksum = checksums === 0;
   for (const [name, key] of [
     ['tun-tso', 'tso'],
     ['tun-uso', 'uso'],
   ] as const) {
     if (!ladder.wants(name)) continue;
-    const result = setTunOffloads(fd, { ...usable, [key]: true });
+    // Without checksums the kernel would take the request and hand over no segments.
+    const result = usable.checksum ? setTunOffloads(fd, { ...usable, [key]: true }) : checksums;
     usable[key] = result === 0;
     ladder.tried(name, result === 0 ? undefined : refusal(name, result));
   }
