@@ -19,8 +19,12 @@ export interface TapHubSource {
   tapNode(): { readonly node: string; readonly externalInterface: string };
 }
 
-/** How often the rings are looked into: often enough for a person, and for rings of a few megabytes. */
-const LOOK_MS = 10;
+/** How often the rings, of a few megabytes, are looked into when workers record most packets, */
+const BUSY_LOOK_MS = 10;
+/** and when they record few: often enough for a person. Each look takes the processor from a busy worker. */
+const QUIET_LOOK_MS = 50;
+/** One packet in so many is few. */
+const FEW = 100;
 /** Records of one ring that are handled before the main thread turns to its other duties. */
 const RECORDS_A_LOOK = 4096;
 const MAX_SUBSCRIBERS = 16;
@@ -33,6 +37,7 @@ export class TapHub {
   private source: TapSource | undefined;
   private readonly lostBefore = new WeakMap<WorkerTap, number>();
   private timer: NodeJS.Timeout | undefined;
+  private lookMs = BUSY_LOOK_MS;
 
   constructor(private readonly agent: TapHubSource) {}
 
@@ -51,7 +56,7 @@ export class TapHub {
     sink.write(encodeHello(this.hello(source)));
     this.subscribers.add(subscriber);
     this.changeDemand(this.subscribers.size === 1);
-    this.timer ??= this.lookIn(LOOK_MS);
+    this.timer ??= this.lookIn(BUSY_LOOK_MS);
     return () => {
       if (this.subscribers.delete(subscriber)) this.changeDemand(false);
     };
@@ -74,7 +79,7 @@ export class TapHub {
     }
     if (this.agent.tapSource() !== this.source) this.changeDemand(true);
     const left = this.source !== undefined && this.read(this.source);
-    this.timer = this.lookIn(left ? 0 : LOOK_MS);
+    this.timer = this.lookIn(left ? 0 : this.lookMs);
   }
 
   /** @returns whether there is more */
@@ -88,8 +93,10 @@ export class TapHub {
     }
     // Each ring is in order; together they are brought into it.
     events.sort((a, b) => (a.timeNs < b.timeNs ? -1 : a.timeNs > b.timeNs ? 1 : 0));
+    for (const subscriber of this.subscribers) subscriber.hold();
     for (const event of events) this.show(event, source.tunnelEnd);
     this.countLosses(source);
+    for (const subscriber of this.subscribers) subscriber.release();
     return left;
   }
 
@@ -115,6 +122,8 @@ export class TapHub {
    */
   private changeDemand(anew: boolean): void {
     this.source = this.agent.tapSource();
+    const busy = [...this.subscribers].some(({ wish }) => !wish.dropsOnly && wish.every < FEW);
+    this.lookMs = busy ? BUSY_LOOK_MS : QUIET_LOOK_MS;
     for (const tap of this.source?.taps ?? []) {
       if (anew) {
         tap.reader.discard();

@@ -7,6 +7,9 @@ import type { TapWish } from './tap-request.js';
 /** Where a subscriber's frames go. */
 export interface TapSink {
   write(frame: Buffer): unknown;
+  /** Holds back what is written, until {@link uncork}: one system call for all of it. */
+  cork(): void;
+  uncork(): void;
   /** Bytes that were written and have not left this process yet. */
   readonly writableLength: number;
 }
@@ -44,6 +47,15 @@ export class TapSubscriber {
       return;
     }
     this.sink.write(frame());
+  }
+
+  /** Frames that follow go out together, with {@link release}. */
+  hold(): void {
+    this.sink.cork();
+  }
+
+  release(): void {
+    this.sink.uncork();
   }
 
   /** Records that the workers had no room for. */

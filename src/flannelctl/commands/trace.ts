@@ -43,17 +43,36 @@ export function addTraceCommand(program: Command, context: CommandContext): void
     const request = await packetRequest(filter, options, { packetBytes: TRACE_BYTES, wirePackets: false });
     const paint = paintFor(context.stdout, context.env);
     const statistics = new PacketStatistics();
+    const lines = new LineBatch(context);
     const loss = await watchPackets(new ControlClient(options.socket), request, options, context, {
       packet(event, hello) {
         const line = options.json ? JSON.stringify(tracedPacket(event, hello)) : dress(traceLine(event, hello), paint);
-        context.stdout.write(`${line}\n`);
+        lines.add(line);
         if (options.stats) statistics.add(event, hello);
       },
     });
+    lines.flush();
     const complaint = describeLoss(loss);
     if (complaint !== undefined) printLines(context.stderr, [`flannelctl: ${complaint}`]);
     if (options.stats) printLines(context.stderr, statisticsTable(statistics, paintFor(context.stderr, context.env)));
   });
+}
+
+/** Writes lines that come at once in one go: there may be many thousands a second. */
+class LineBatch {
+  private text = '';
+
+  constructor(private readonly context: CommandContext) {}
+
+  add(line: string): void {
+    if (this.text === '') setImmediate(() => this.flush());
+    this.text += `${line}\n`;
+  }
+
+  flush(): void {
+    if (this.text !== '') this.context.stdout.write(this.text);
+    this.text = '';
+  }
 }
 
 function dress({ time, node, direction, packet, verdict, dropped }: TraceLine, paint: Paint): string {
