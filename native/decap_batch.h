@@ -17,6 +17,7 @@
 #include "coalesce.h"
 #include "offloads.h"
 #include "wait.h"
+
 namespace flannelette {
 
 class DecapBatch {

@@ -17,6 +17,7 @@
 #include "segment.h"
 #include "train.h"
 #include "wait.h"
+
 namespace flannelette {
 
 class EncapBatch {

@@ -97,8 +97,13 @@ export interface StepDown {
 interface Rung {
   on: boolean;
   reason: string | undefined;
+  /** On the process's clock; a worker tries a next hop again after a minute, and says so if it is refused again. */
+  reasonUntilMs: number;
   stepDowns: number;
 }
+
+/** How long a refusal for one next hop is shown after the last of them. */
+const SHOWN_MS = 120_000;
 
 /** Said once for each next hop; a network of very many must not fill memory. */
 const MAX_SAID = 1024;
@@ -108,11 +113,18 @@ export class OffloadLadder {
   private readonly rungs: Readonly<Record<OffloadName, Rung>>;
   private readonly said = new Set<string>();
 
-  /** @param disabled - rungs that the operator does not want */
-  constructor(disabled: readonly OffloadName[] = []) {
+  /**
+   * @param disabled - rungs that the operator does not want
+   * @param nowMs - a clock that never goes back
+   */
+  constructor(
+    disabled: readonly OffloadName[] = [],
+    private readonly nowMs: () => number = () => performance.now(),
+  ) {
     const rung = (name: OffloadName): Rung => ({
       on: false,
       reason: disabled.includes(name) ? 'switched off by --disable-offload' : undefined,
+      reasonUntilMs: Infinity,
       stepDowns: 0,
     });
     this.rungs = Object.fromEntries(OFFLOADS.map(({ name }) => [name, rung(name)])) as Record<OffloadName, Rung>;
@@ -146,9 +158,12 @@ export class OffloadLadder {
     const rung = this.rungs[offload.name];
     rung.stepDowns++;
     const where = address === 0 ? 'any more' : `to ${formatIpv4(address)}`;
-    rung.reason = `the kernel refuses it ${where}: ${errnoText(errno)}`;
+    const reason = `the kernel refuses it ${where}: ${errnoText(errno)}`;
+    // What another worker says of one next hop does not tell why the rung is off.
+    if (rung.on) rung.reason = reason;
     if (address === 0) rung.on = false;
-    const line = `offload ${offload.name}: ${rung.reason}; packets go on without it`;
+    rung.reasonUntilMs = rung.on ? this.nowMs() + SHOWN_MS : Infinity;
+    const line = `offload ${offload.name}: ${reason}; packets go on without it`;
     if (this.said.has(line) || this.said.size >= MAX_SAID) return;
     this.said.add(line);
     logger.warn(line);
@@ -156,7 +171,8 @@ export class OffloadLadder {
 
   status(): OffloadStatus[] {
     return OFFLOADS.map(({ name }) => {
-      const { on, reason, stepDowns } = this.rungs[name];
+      const { on, stepDowns, reasonUntilMs } = this.rungs[name];
+      const reason = this.nowMs() < reasonUntilMs ? this.rungs[name].reason : undefined;
       return { name, state: on ? 'on' : 'off', ...(reason === undefined ? {} : { reason }), stepDowns };
     });
   }

@@ -75,3 +75,26 @@ test('steps down are counted each, and said once for each next hop', () => {
   assert.equal(ladder.isOn('udp-segment'), false);
   assert.equal(ladder.bits, 0);
 });
+
+test('a refusal for one next hop is shown as long as it is remembered, one for good stays', () => {
+  let nowMs = 0;
+  const ladder = new OffloadLadder([], () => nowMs);
+  ladder.tried('udp-segment');
+  const logger = keeping();
+  const bit = bitOf('udp-segment');
+  const shown = (): string | undefined => ladder.status().find(({ name }) => name === 'udp-segment')?.reason;
+  const refusedTo = (address: number): void => ladder.stepDown({ bit, errno: EIO, address }, logger);
+  refusedTo(address('192.168.64.3'));
+  assert.match(shown() ?? '', /to 192\.168\.64\.3/);
+  nowMs += 60_000;
+  refusedTo(address('192.168.64.3'));
+  nowMs += 100_000;
+  assert.match(shown() ?? '', /to 192\.168\.64\.3/, 'refused again meanwhile');
+  nowMs += 20_000;
+  assert.equal(shown(), undefined);
+  assert.equal(ladder.status().find(({ name }) => name === 'udp-segment')?.stepDowns, 2, 'what was counted stays');
+  refusedTo(0);
+  refusedTo(address('192.168.64.4'));
+  nowMs += 1e9;
+  assert.match(shown() ?? '', /any more: .*EIO/);
+});
