@@ -25,8 +25,8 @@ export interface CommandSurroundings {
 export async function flannelctl(args: readonly string[], around: CommandSurroundings = {}): Promise<CommandResult> {
   const result = { stdout: '', stderr: '' };
   const context: CommandContext = {
-    stdout: { write: (text) => (result.stdout += text), isTTY: around.terminal === true },
-    stderr: { write: (text) => (result.stderr += text) },
+    stdout: { write: (output) => (result.stdout += textOf(output)), isTTY: around.terminal === true },
+    stderr: { write: (output) => (result.stderr += textOf(output)) },
     stdin: Readable.from(around.stdin === undefined ? [] : [Buffer.from(around.stdin)]),
     env: around.env ?? {},
     exitCode: 0,
@@ -71,4 +71,8 @@ export async function daemonAnswering(t: TestContext, answers: Readonly<Record<s
     await new Promise((resolve) => server.close(resolve));
   });
   return socketPath;
+}
+
+function textOf(output: string | Uint8Array): string {
+  return typeof output === 'string' ? output : Buffer.from(output).toString();
 }
