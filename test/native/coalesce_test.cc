@@ -97,6 +97,13 @@ void ExpectInvisible(const Batch& batch, bool same_ids = true) {
   for (const bool was : seen) EXPECT(was);
 }
 
+// Whether the header agrees with what is there. What does not is dropped before anything is merged, and has no flow here.
+bool IsWholeIpv4(const std::string& packet) {
+  const size_t total = WordAt(packet, 2);
+  return ByteAt(packet, 0) >> 4 == 4 && IpHeaderBytes(packet) >= 20 && total >= IpHeaderBytes(packet) &&
+         total <= packet.size();
+}
+
 // The packets of each pair of hosts and ports come in the order in which they were sent; those without ports are kept in
 // order with all of their pair of hosts.
 void ExpectOrder(const Batch& batch) {
@@ -106,7 +113,7 @@ void ExpectOrder(const Batch& batch) {
   for (const std::vector<uint32_t>& carried : batch.carried) {
     for (const uint32_t index : carried) {
       const std::string& packet = batch.sent[index];
-      if (packet.size() < 24) continue;
+      if (packet.size() < 24 || !IsWholeIpv4(packet)) continue;
       const std::string hosts = packet.substr(9, 1) + packet.substr(12, 8);
       const bool fragment = (WordAt(packet, 6) & 0x3fff) != 0;
       const std::string flow = hosts + packet.substr(IpHeaderBytes(packet), 4);
