@@ -20,7 +20,8 @@ type RawSocketModule = typeof import('raw-socket');
 
 export class RawSender {
   private socket: Socket | undefined;
-  private queued = 0;
+  /** Who is still to be told of a packet. */
+  private readonly waiting = new Set<(sent: boolean) => void>();
   private closed = false;
 
   /** @throws FlannelError `BACKEND` when the package is not built, or the kernel refuses (no CAP_NET_RAW) */
@@ -44,7 +45,7 @@ export class RawSender {
 
   /** Sends one packet to the destination that its header names; `done` learns whether the kernel took it. */
   send(packet: Buffer, done: (sent: boolean) => void): void {
-    if (this.closed || this.queued >= MAX_QUEUED) {
+    if (this.closed || this.waiting.size >= MAX_QUEUED) {
       done(false);
       return;
     }
@@ -54,10 +55,12 @@ export class RawSender {
       done(false);
       return;
     }
-    this.queued++;
+    const settle = (sent: boolean): void => {
+      if (this.waiting.delete(settle)) done(sent);
+    };
+    this.waiting.add(settle);
     this.socket.send(packet, 0, packet.length, formatIpv4(ipv4Destination(packet, 0)), (error) => {
-      this.queued--;
-      done(error === null);
+      settle(error === null);
     });
   }
 
@@ -70,11 +73,11 @@ export class RawSender {
   private reopen(): Socket {
     const socket = this.module.createSocket({ protocol: PROTOCOL_RAW, bufferSize: 1 });
     socket.setOption(IPPROTO_IP, IP_NODEFRAG, 1);
-    // The package closes a socket that polling complains of; the next packet gets a new one.
+    // The package closes a socket that polling complains of, and forgets what it had to send; the next packet gets a new one.
     socket.on('error', () => undefined);
     socket.on('close', () => {
-      this.socket = undefined;
-      this.queued = 0;
+      if (this.socket === socket) this.socket = undefined;
+      for (const settle of [...this.waiting]) settle(false);
     });
     this.socket = socket;
     return socket;
