@@ -16,6 +16,12 @@ const IP_NODEFRAG = 22;
 /** Packets waiting in the process; a packet of 64 KiB has up to 1366 fragments. Beyond that, what comes is dropped. */
 const MAX_QUEUED = 2048;
 
+/**
+ * Senders with packets under way. The package's polling does not keep its socket alive: where nobody else holds the
+ * sender, it would be collected as garbage, and those who wait for it never told.
+ */
+const busy = new Set<RawSender>();
+
 type RawSocketModule = typeof import('raw-socket');
 
 export class RawSender {
@@ -56,9 +62,12 @@ export class RawSender {
       return;
     }
     const settle = (sent: boolean): void => {
-      if (this.waiting.delete(settle)) done(sent);
+      if (!this.waiting.delete(settle)) return;
+      if (this.waiting.size === 0) busy.delete(this);
+      done(sent);
     };
     this.waiting.add(settle);
+    busy.add(this);
     this.socket.send(packet, 0, packet.length, formatIpv4(ipv4Destination(packet, 0)), (error) => {
       settle(error === null);
     });
