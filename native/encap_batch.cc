@@ -51,13 +51,21 @@ int EncapBatch::Receive() {
 int EncapBatch::DrainDevice() {
   const size_t header_bytes = offloads_.Has(kTunVnet) ? kVirtioHeaderBytes : 0;
   size_t count = 0;
+  size_t lost = 0;
   size_t offset = kHeadroomBytes;
   while (count < capacity_ && offset + ScatteredRead::kMaxBytes <= receive_bytes_) {
     const int length = reader_.Read(tun_, arena_ + offset, header_bytes);
-    // An error that comes after packets comes again with the next call.
-    if (length < 0) return count > 0 ? static_cast<int>(count) : length;
-    if (length < static_cast<int>(header_bytes)) continue;
     int32_t* const descriptor = Descriptor(count);
+    if (length == -EINVAL && ++lost < capacity_) {
+      descriptor[kOffset] = static_cast<int32_t>(offset);
+      descriptor[kLength] = 0;
+      descriptor[kSegments] = Examine(count, {});
+      count++;
+      continue;
+    }
+    // An error that comes after packets comes again with the next call. A device that loses all of them has one, too.
+    if (length < 0) return count > 0 && lost < capacity_ ? static_cast<int>(count) : length;
+    if (length < static_cast<int>(header_bytes)) continue;
     descriptor[kOffset] = static_cast<int32_t>(offset);
     descriptor[kLength] = length - static_cast<int32_t>(header_bytes);
     VirtioHeader virtio{};
@@ -100,6 +108,7 @@ void EncapBatch::Transmit(size_t count) {
     descriptor[kError] = 0;
     descriptor[kSentPackets] = 0;
     descriptor[kSentBytes] = 0;
+    descriptor[kTooBigPackets] = 0;
     groups_.Add(static_cast<int32_t>(index), static_cast<uint32_t>(descriptor[kAddress]),
                 static_cast<uint16_t>(descriptor[kPort]));
   }

@@ -3,7 +3,7 @@
 //
 // A round is Receive, a walk in TypeScript over the descriptors, Transmit. Receive fills kOffset, kLength and kSegments of
 // descriptors 0 … result-1; the walk writes kVerdict, kAddress and kPort, and may shorten kLength; Transmit takes those with
-// kForward and fills kSentPackets, kSentBytes, kError, kFirstFailed and kLastFailed.
+// kForward and fills kSentPackets, kSentBytes and kError, and which of a super-packet's parts failed.
 #ifndef FLANNELETTE_ENCAP_BATCH_H_
 #define FLANNELETTE_ENCAP_BATCH_H_
 
@@ -30,7 +30,8 @@ class EncapBatch {
 
   // Takes packets off the device until there are no more, the descriptors are used up, or the arena has no room for one
   // of the largest size. With nothing there it sleeps first. Returns how many came; 0 when `wakeup` ended the sleep;
-  // below zero a negated errno value. Checksums that the kernel left partial are complete then, but those of
+  // below zero a negated errno value. A packet that the kernel could not hand over counts as one, with a length of 0:
+  // nothing after it waits. Checksums that the kernel left partial are complete then, but those of
   // super-packets, which are only known once they are cut.
   int Receive();
   // Sends every packet with the verdict kForward to its kAddress and kPort, super-packets as the packets that they are on

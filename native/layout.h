@@ -8,7 +8,7 @@
 
 namespace flannelette {
 
-constexpr int32_t kLayoutVersion = 2;
+constexpr int32_t kLayoutVersion = 3;
 
 // A descriptor is a cache line of 32-bit integers in host byte order, for one packet as the device or the socket handed it
 // over: on the way out that may be a super-packet (GSO), which goes on the wire as several.
@@ -24,6 +24,9 @@ enum DescriptorField : size_t {
   kSentBytes = 8,         // and their bytes
   kFirstFailed = 9,       // outgoing, with an error: the first one that the kernel did not take,
   kLastFailed = 10,       // and the last
+  kTooBigPackets = 11,    // outgoing: how many of those failed with EMSGSIZE, whatever befell the others; when any did,
+  kFirstTooBig = 12,      // the first of them,
+  kLastTooBig = 13,       // and the last
   kDescriptorWords = 16,
 };
 

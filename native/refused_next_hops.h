@@ -1,5 +1,6 @@
 // Next hops to which the kernel would not send a train, remembered for a minute each: the device or path behind them may
-// be another one by then.
+// be another one by then. Nothing tells when it is, so time is all there is to forget by; trying more often would pay
+// with a refused send each time, and until then packets go one by one.
 #ifndef FLANNELETTE_REFUSED_NEXT_HOPS_H_
 #define FLANNELETTE_REFUSED_NEXT_HOPS_H_
 

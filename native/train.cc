@@ -191,6 +191,9 @@ void TrainSender::Failed(const Datagram& datagram, int error) {
   if (descriptor[kError] == 0) descriptor[kFirstFailed] = datagram.index;
   descriptor[kError] = error;
   descriptor[kLastFailed] = datagram.index;
+  if (error != EMSGSIZE) return;
+  if (descriptor[kTooBigPackets]++ == 0) descriptor[kFirstTooBig] = datagram.index;
+  descriptor[kLastTooBig] = datagram.index;
 }
 
 }  // namespace flannelette

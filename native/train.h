@@ -7,7 +7,7 @@
 // narrower than its datagrams) is sent again at once, datagram by datagram, before anything after it: no packet is lost,
 // and none overtakes another. Where its datagrams pass, the next hop gets no trains for a while (refused_next_hops.h).
 //
-// What becomes of each datagram is counted in its descriptor: kSentPackets, kSentBytes, kError, kFirstFailed, kLastFailed.
+// What becomes of each datagram is counted in its descriptor: kSentPackets, kSentBytes, kError, and which of them failed.
 #ifndef FLANNELETTE_TRAIN_H_
 #define FLANNELETTE_TRAIN_H_
 

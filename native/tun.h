@@ -30,7 +30,7 @@ int TunName(int fd, char* name);
 int SetTunPersistent(int fd, bool persistent);
 
 // One read. 0 or more: its bytes; -EAGAIN: none is there. -EBADFD: the device was deleted.
-// -EINVAL: the kernel threw away a packet that no virtio header describes. A device that is down has no packets, which is
+// -EINVAL: the kernel threw away a packet that no virtio header describes; the next read gives the next one. A device that is down has no packets, which is
 // no error.
 int ReadPacket(int fd, const iovec* vectors, size_t count);
 

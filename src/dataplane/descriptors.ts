@@ -5,7 +5,7 @@
  */
 
 /** Of the layout below; the addon states the one it was compiled with. */
-export const LAYOUT_VERSION = 2;
+export const LAYOUT_VERSION = 3;
 
 /** Words from one descriptor to the next. */
 export const DESCRIPTOR_WORDS = 16;
@@ -20,7 +20,7 @@ export const VERDICT = 2;
 export const ADDRESS = 3;
 /** The UDP port that goes with it. */
 export const PORT = 4;
-/** What the kernel said to a forwarded packet: 0, or an errno value. */
+/** What the kernel said to a forwarded packet: 0, or an errno value; of several the last. */
 export const ERROR = 5;
 /**
  * Packets that this one is on the wire: 1, or those that a super-packet (GSO) of the device is cut into; 0 when its
@@ -35,6 +35,12 @@ export const SENT_BYTES = 8;
 export const FIRST_FAILED = 9;
 /** The last of them. */
 export const LAST_FAILED = 10;
+/** Outgoing: how many of those that the kernel did not take are larger than the path (EMSGSIZE). */
+export const TOO_BIG_PACKETS = 11;
+/** When there are any: the first of them. */
+export const FIRST_TOO_BIG = 12;
+/** The last of them. */
+export const LAST_TOO_BIG = 13;
 
 /** The verdict of a packet that goes on. */
 export const FORWARD = 0;

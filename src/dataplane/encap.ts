@@ -24,30 +24,27 @@
  *
  * Options, fragments, DF and ICMP pass as they are. Bytes beyond the packet's total length do not.
  */
-import { constants as osConstants } from 'node:os';
 import { incrementTtl, ipv4DontFragment } from '../packet/ipv4.js';
 import type { WorkerCounters } from './counters.js';
 import {
   ADDRESS,
   DESCRIPTOR_WORDS,
-  ERROR,
-  FIRST_FAILED,
+  FIRST_TOO_BIG,
   FORWARD,
-  LAST_FAILED,
+  LAST_TOO_BIG,
   MAX_PACKET_BYTES,
   OFFSET,
   PORT,
   SEGMENTS,
   SENT_BYTES,
   SENT_PACKETS,
+  TOO_BIG_PACKETS,
   VERDICT,
 } from './descriptors.js';
 import { DropReason } from './drop-reasons.js';
 import { NO_LEASE, OWN_SUBNET, type ForwardingTableReader } from './forwarding-table-reader.js';
 import { decrementTtlUnlessLast, examine } from './inner-packet.js';
 import { QUOTED_BYTES, type SlowPathWriter } from './slow-path.js';
-
-const { EMSGSIZE } = osConstants.errno;
 
 export interface EncapsulatorOptions {
   readonly table: ForwardingTableReader;
@@ -132,15 +129,14 @@ export class Encapsulator {
 
   private failed(at: number, packets: number): void {
     const { arena, descriptors, counters } = this;
-    if (descriptors[at + ERROR] !== EMSGSIZE) {
-      counters.dropped(DropReason.SendFailed, packets);
-      return;
-    }
-    counters.dropped(DropReason.PacketTooBig, packets);
+    const tooBig = descriptors[at + TOO_BIG_PACKETS];
+    if (packets > tooBig) counters.dropped(DropReason.SendFailed, packets - tooBig);
+    if (tooBig === 0) return;
+    counters.dropped(DropReason.PacketTooBig, tooBig);
     const mayNotBeCut = ipv4DontFragment(arena, descriptors[at + OFFSET]);
-    const first = descriptors[at + FIRST_FAILED];
+    const first = descriptors[at + FIRST_TOO_BIG];
     // One error is enough for the sender of a super-packet; if it may be fragmented, each packet of it has to be.
-    const last = mayNotBeCut ? first : descriptors[at + LAST_FAILED];
+    const last = mayNotBeCut ? first : descriptors[at + LAST_TOO_BIG];
     for (let segment = first; segment <= last; segment++) {
       const length = this.cut(at / DESCRIPTOR_WORDS, segment);
       // Its fragments come by the overlay device, and through a walk, again.

@@ -1,11 +1,12 @@
 /** Synthetic batches for the walks: packets in an arena, descriptors as the native calls leave them. */
 import { WorkerCounters, COUNTERS_BYTES, readCounters, type WorkerCounts } from '../../../src/dataplane/counters.js';
+import { constants } from 'node:os';
 import {
   ADDRESS,
   DESCRIPTOR_WORDS,
   ERROR,
-  FIRST_FAILED,
-  LAST_FAILED,
+  FIRST_TOO_BIG,
+  LAST_TOO_BIG,
   LENGTH,
   MAX_PACKET_BYTES,
   OFFSET,
@@ -13,6 +14,7 @@ import {
   SEGMENTS,
   SENT_BYTES,
   SENT_PACKETS,
+  TOO_BIG_PACKETS,
   VERDICT,
 } from '../../../src/dataplane/descriptors.js';
 import {
@@ -55,8 +57,9 @@ export class Arena {
     this.descriptors[at + ERROR] = error;
     this.descriptors[at + SENT_PACKETS] = error === 0 ? 1 : 0;
     this.descriptors[at + SENT_BYTES] = error === 0 ? this.descriptors[at + LENGTH] : 0;
-    this.descriptors[at + FIRST_FAILED] = 0;
-    this.descriptors[at + LAST_FAILED] = 0;
+    this.descriptors[at + TOO_BIG_PACKETS] = error === constants.errno.EMSGSIZE ? 1 : 0;
+    this.descriptors[at + FIRST_TOO_BIG] = 0;
+    this.descriptors[at + LAST_TOO_BIG] = 0;
   }
 
   /** Makes the packet a super-packet of so many segments, as far as the walk can see; 0: one that cannot be cut. */
@@ -64,17 +67,21 @@ export class Arena {
     this.descriptors[index * DESCRIPTOR_WORDS + SEGMENTS] = segments;
   }
 
-  /** What a transmit call would say of a super-packet that the kernel took `sentPackets` packets of. */
+  /**
+   * What a transmit call would say of a super-packet that the kernel took `sentPackets` packets of; `tooBig` are the first
+   * and the last of those that are too big for the path.
+   */
   setPartlySent(
     index: number,
-    outcome: { sentPackets: number; sentBytes: number; error: number; firstFailed: number; lastFailed: number },
+    { sentPackets, sentBytes, tooBig }: { sentPackets: number; sentBytes: number; tooBig?: readonly [number, number] },
   ): void {
     const at = index * DESCRIPTOR_WORDS;
-    this.descriptors[at + ERROR] = outcome.error;
-    this.descriptors[at + SENT_PACKETS] = outcome.sentPackets;
-    this.descriptors[at + SENT_BYTES] = outcome.sentBytes;
-    this.descriptors[at + FIRST_FAILED] = outcome.firstFailed;
-    this.descriptors[at + LAST_FAILED] = outcome.lastFailed;
+    const [first, last] = tooBig ?? [0, -1];
+    this.descriptors[at + SENT_PACKETS] = sentPackets;
+    this.descriptors[at + SENT_BYTES] = sentBytes;
+    this.descriptors[at + TOO_BIG_PACKETS] = last - first + 1;
+    this.descriptors[at + FIRST_TOO_BIG] = first;
+    this.descriptors[at + LAST_TOO_BIG] = last;
   }
 
   /** Puts a packet where the native `cut` writes, as that packet on the wire; returns its bytes. */

@@ -153,7 +153,7 @@ function superPacket(segments: number, header: { ttl?: number; fragmentWord?: nu
 test('a super-packet has one verdict and counts as the packets that it is on the wire', () => {
   const sent = superPacket(45, { ttl: 9 });
   assert.equal(sent.verdict(0), FORWARD);
-  sent.setPartlySent(0, { sentPackets: 45, sentBytes: 66_000, error: 0, firstFailed: -1, lastFailed: -1 });
+  sent.setPartlySent(0, { sentPackets: 45, sentBytes: 66_000 });
   sent.encapsulator.settle(1);
   assert.deepEqual(
     { ...sent.counts(), batches: 0 },
@@ -167,11 +167,22 @@ test('a super-packet has one verdict and counts as the packets that it is on the
   assert.equal(quoted.length, 576, 'the first packet of it is shown');
 
   const partly = superPacket(45, {});
-  partly.setPartlySent(0, { sentPackets: 40, sentBytes: 40_000, error: ENETUNREACH, firstFailed: 40, lastFailed: 44 });
+  partly.setPartlySent(0, { sentPackets: 40, sentBytes: 40_000 });
   partly.encapsulator.settle(1);
   assert.deepEqual(
     { packets: partly.counts().packets, dropped: partly.counts().dropped },
     { packets: 40, dropped: { 'send-failed': 5 } },
+  );
+});
+
+test('when the kernel refuses packets of a super-packet for several reasons, each counts under its own', () => {
+  const arena = superPacket(45, {});
+  arena.setPartlySent(0, { sentPackets: 10, sentBytes: 14_000, tooBig: [20, 22] });
+  arena.encapsulator.settle(1);
+  assert.deepEqual(arena.counts().dropped, { 'packet-too-big': 3, 'send-failed': 32 });
+  assert.deepEqual(
+    arena.handedOver().map(({ packet }) => packet[999]),
+    [20, 21, 22],
   );
 });
 
@@ -183,7 +194,7 @@ test('a super-packet whose virtio header does not fit it is dropped as one packe
 });
 
 test('a super-packet too big for the path: one quote if it must not be fragmented, else each packet that failed', () => {
-  const outcome = { sentPackets: 1, sentBytes: 10, error: EMSGSIZE, firstFailed: 0, lastFailed: 3 };
+  const outcome = { sentPackets: 1, sentBytes: 10, tooBig: [0, 3] } as const;
   const mayNot = superPacket(5, { ttl: 9, fragmentWord: 0x4000 });
   mayNot.setPartlySent(0, outcome);
   mayNot.encapsulator.settle(1);
