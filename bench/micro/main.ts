@@ -6,7 +6,7 @@ import benny from 'benny';
 import { bytesPerOperation } from './allocations.js';
 import { measureNative } from './native-subjects.js';
 import type { Row } from './row.js';
-import { decapWalk, encapWalk, fullChecksum, headerEdit, lookup, type Subject } from './subjects.js';
+import { decapWalk, encapWalk, fullChecksum, headerEdit, lookup, tapBatch, type Subject } from './subjects.js';
 
 const subjects: readonly Subject[] = [
   lookup(10),
@@ -17,6 +17,8 @@ const subjects: readonly Subject[] = [
   encapWalk(100),
   decapWalk(1),
   decapWalk(100),
+  tapBatch(0),
+  tapBatch(1000),
   fullChecksum(),
 ];
 

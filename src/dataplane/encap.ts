@@ -26,6 +26,7 @@
  */
 import { incrementTtl, ipv4DontFragment } from '../packet/ipv4.js';
 import type { WorkerCounters } from './counters.js';
+import type { CutPacket } from './cut-packet.js';
 import {
   ADDRESS,
   DESCRIPTOR_WORDS,
@@ -52,11 +53,7 @@ export interface EncapsulatorOptions {
   readonly descriptors: Int32Array;
   readonly counters: WorkerCounters;
   readonly slowPath: SlowPathWriter;
-  /**
-   * Writes packet `segment` of those that a descriptor's packet is on the wire into the last `MAX_PACKET_BYTES` of the
-   * arena, its checksums complete, and returns its bytes.
-   */
-  readonly cut: (descriptor: number, segment: number) => number;
+  readonly cut: CutPacket;
 }
 
 export class Encapsulator {
@@ -65,7 +62,7 @@ export class Encapsulator {
   private readonly descriptors: Int32Array;
   private readonly counters: WorkerCounters;
   private readonly slowPath: SlowPathWriter;
-  private readonly cut: (descriptor: number, segment: number) => number;
+  private readonly cut: CutPacket;
   /** Where it writes. */
   private readonly cutOffset: number;
 
@@ -123,7 +120,7 @@ export class Encapsulator {
   private dropped(at: number, reason: DropReason): void {
     this.counters.dropped(reason, Math.max(1, this.descriptors[at + SEGMENTS]));
     if (reason === DropReason.NoLease || reason === DropReason.TtlExceeded) {
-      this.handOver(reason, 0, Math.min(this.cut(at / DESCRIPTOR_WORDS, 0), QUOTED_BYTES));
+      this.handOver(reason, 0, Math.min(this.cut(at / DESCRIPTOR_WORDS, 0, QUOTED_BYTES), QUOTED_BYTES));
     }
   }
 
@@ -138,10 +135,10 @@ export class Encapsulator {
     // One error is enough for the sender of a super-packet; if it may be fragmented, each packet of it has to be.
     const last = mayNotBeCut ? first : descriptors[at + LAST_TOO_BIG];
     for (let segment = first; segment <= last; segment++) {
-      const length = this.cut(at / DESCRIPTOR_WORDS, segment);
+      const wanted = mayNotBeCut ? QUOTED_BYTES : MAX_PACKET_BYTES;
+      const kept = Math.min(this.cut(at / DESCRIPTOR_WORDS, segment, wanted), wanted);
       // Its fragments come by the overlay device, and through a walk, again.
       incrementTtl(arena, this.cutOffset);
-      const kept = mayNotBeCut ? Math.min(length, QUOTED_BYTES) : length;
       this.handOver(DropReason.PacketTooBig, descriptors[at + ADDRESS], kept);
     }
   }
