@@ -87,6 +87,12 @@ napi_value SetTunOffloads(napi_env env, napi_callback_info info) {
                                                   arguments.Flag(3)));
 }
 
+// tunLeavesChecksums(fd)
+napi_value TunLeavesChecksums(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return Integer(env, flannelette::TunLeavesChecksums(arguments.Integer(0)));
+}
+
 // keepFlowsOnQueues(fd)
 napi_value KeepFlowsOnQueues(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
@@ -200,11 +206,10 @@ napi_value TakeStepDown(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// encapCut(batch, descriptor, segment, keptBytes): bytes; a segment of -1 is the whole super-packet
+// encapCut(batch, descriptor, segment): bytes; a segment of -1 is the whole super-packet
 napi_value EncapCut(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
-  EncapBatch* const batch = arguments.TheBatch<EncapBatch>();
-  return Integer(env, batch->Cut(arguments.Unsigned(1), arguments.Integer(2), arguments.Unsigned(3)));
+  return Integer(env, arguments.TheBatch<EncapBatch>()->Cut(arguments.Unsigned(1), arguments.Integer(2)));
 }
 
 // pause(wakeup, milliseconds)
@@ -226,6 +231,7 @@ NAPI_MODULE_INIT() {
       {"deviceDeleted", nullptr, nullptr, nullptr, nullptr, Integer(env, EBADFD), napi_enumerable, nullptr},
       Function("openTun", OpenTun),
       Function("setTunOffloads", SetTunOffloads),
+      Function("tunLeavesChecksums", TunLeavesChecksums),
       Function("keepFlowsOnQueues", KeepFlowsOnQueues),
       Function("tunName", TunName),
       Function("setTunPersistent", SetTunPersistent),

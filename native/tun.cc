@@ -4,9 +4,12 @@
 #include <cstring>
 
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "virtio.h"
@@ -51,6 +54,19 @@ int SetTunOffloads(int fd, bool checksum, bool tso, bool uso) {
   if (checksum && tso) offloads |= TUN_F_TSO4 | TUN_F_TSO_ECN;
   if (checksum && uso) offloads |= TUN_F_USO4 | TUN_F_USO6;  // the kernel takes only both
   return ioctl(fd, TUNSETOFFLOAD, offloads) < 0 ? -errno : 0;
+}
+
+int TunLeavesChecksums(int fd) {
+  ifreq request{};
+  if (ioctl(fd, TUNGETIFF, &request) < 0) return -errno;
+  ethtool_value checksums{};
+  checksums.cmd = ETHTOOL_GTXCSUM;
+  request.ifr_data = reinterpret_cast<char*>(&checksums);
+  const int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (any < 0) return -errno;
+  const int result = ioctl(any, SIOCETHTOOL, &request) < 0 ? -errno : checksums.data != 0;
+  close(any);
+  return result;
 }
 
 int TunName(int fd, char* name) {

@@ -23,6 +23,9 @@ int OpenTun(const char* name, bool multi_queue, bool virtio);
 // no segmentation. 0; -EINVAL: this kernel has not all of it, and nothing was changed.
 int SetTunOffloads(int fd, bool checksum, bool tso, bool uso);
 
+// Whether the kernel leaves checksums, and with them the cutting, to the reader of the device: 1 or 0.
+int TunLeavesChecksums(int fd);
+
 // The device's present name. `name` has room for kInterfaceNameBytes.
 int TunName(int fd, char* name);
 

@@ -18,6 +18,7 @@ interface Addon {
   readonly deviceDeleted: number;
   openTun(name: string, multiQueue: boolean, virtio: boolean): number;
   setTunOffloads(fd: number, checksum: boolean, tso: boolean, uso: boolean): number;
+  tunLeavesChecksums(fd: number): number;
   keepFlowsOnQueues(fd: number): number;
   tunName(fd: number): string | number;
   setTunPersistent(fd: number, persistent: boolean): number;
@@ -36,7 +37,7 @@ interface Addon {
   decapTransmit(batch: object, count: number): number;
   encapTakeStepDown(batch: object): [offload: number, error: number, address: number];
   decapTakeStepDown(batch: object): [offload: number, error: number, address: number];
-  encapCut(batch: object, descriptor: number, segment: number, keptBytes: number): number;
+  encapCut(batch: object, descriptor: number, segment: number): number;
   pause(wakeupFd: number, milliseconds: number): number;
 }
 
@@ -97,9 +98,9 @@ export interface TunOptions {
 
 /**
  * Opens the overlay device without packet information, non-blocking. A kernel that has no virtio headers, or no several
- * queues each flow of which stays where it is, gives one without. A device of that name that has another shape (one queue where several are wanted, or the
- * other way round), left by an earlier run, is replaced by a new one: its addresses and routes are gone then. Keep it with
- * {@link setTunPersistent}.
+ * queues each flow of which stays where it is, gives one without. Its offloads are off. A device of that name, left by an
+ * earlier run, that has another shape (one queue where several are wanted, or the other way round), or offloads that this
+ * process may not switch off, is replaced by a new one: its addresses and routes are gone then. Keep it with {@link setTunPersistent}.
  * @throws FlannelError `HOST`
  */
 export function openTun({ name = 'flannel%d', queues, virtio }: TunOptions): TunDevice {
@@ -115,7 +116,7 @@ export function openTun({ name = 'flannel%d', queues, virtio }: TunOptions): Tun
   let first = -errno.EINVAL;
   for (shape of shapes) {
     const { multiQueue, headers } = shape;
-    first = addon().openTun(name, multiQueue, headers);
+    first = openWithoutOffloads(name, multiQueue, headers);
     if (first === -errno.EINVAL && removeTun(name, !multiQueue)) first = addon().openTun(name, multiQueue, headers);
     if (first !== -errno.EINVAL) break;
   }
@@ -133,6 +134,27 @@ export function openTun({ name = 'flannel%d', queues, virtio }: TunOptions): Tun
     fds.forEach(closeFd);
     throw error;
   }
+}
+
+/**
+ * Opens the first queue of a device that hands over finished packets of at most the MTU. Without virtio headers nobody
+ * could make sense of others, and a device from before has the offloads that it was left with.
+ */
+function openWithoutOffloads(name: string, multiQueue: boolean, headers: boolean): number {
+  const native = addon();
+  const isClean = (fd: number): boolean =>
+    fd < 0 || native.setTunOffloads(fd, false, false, false) === 0 || native.tunLeavesChecksums(fd) !== 1;
+  const found = native.openTun(name, multiQueue, headers);
+  if (isClean(found)) return found;
+  native.setTunPersistent(found, false);
+  closeFd(found);
+  const made = native.openTun(name, multiQueue, headers);
+  if (isClean(made)) return made;
+  closeFd(made);
+  throw new FlannelError(
+    'HOST',
+    `the device ${name} has offloads that may be neither used nor switched off: remove it with \`ip link delete ${name}\``,
+  );
 }
 
 /** What the kernel may leave to the reader of the device: checksums, and the cutting of TCP and of UDP. */
@@ -343,11 +365,10 @@ export class EncapBatch implements PacketBatch {
   /**
    * Writes one of the packets that a descriptor's packet is on the wire, or with -1 the super-packet itself, into the
    * last `MAX_PACKET_BYTES` of the arena.
-   * @param keptBytes - so much of it is needed: its headers, and whatever else there is up to this, are written
-   * @returns the bytes that it has
+   * @returns its bytes
    */
-  cut(descriptor: number, segment: number, keptBytes: number): number {
-    return this.addon.encapCut(this.batch, descriptor, segment, keptBytes);
+  cut(descriptor: number, segment: number): number {
+    return this.addon.encapCut(this.batch, descriptor, segment);
   }
 }
 

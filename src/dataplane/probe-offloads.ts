@@ -9,10 +9,8 @@ export function probeTunOffloads(device: TunDevice, queues: number, ladder: Offl
   const several = queues > 1 ? (device.fds.length > 1 ? undefined : SINGLE_QUEUE) : 'one worker';
   ladder.tried('tun-multi-queue', several);
   ladder.tried('tun-vnet', device.virtio ? undefined : 'the kernel knows no virtio headers for this device');
-  // Device-wide and kept from an earlier run, so what is not wanted is switched off as well.
   const [fd] = device.fds;
   const usable = { checksum: false, tso: false, uso: false };
-  setTunOffloads(fd, usable);
   if (!ladder.isOn('tun-vnet')) {
     for (const name of ['tun-tso', 'tun-uso'] as const) ladder.tried(name, 'it needs tun-vnet');
     return;

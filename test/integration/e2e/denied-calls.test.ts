@@ -82,8 +82,9 @@ describe('an agent to which system calls are denied', { skip: noCompiler }, () =
       const program = join(cluster.folder, `sandboxed-${index}`);
       await writeFile(program, `#!/bin/sh\nexec '${denier}' ${denied.join(' ')} -- '${FLANNELD}' "$@"\n`);
       await chmod(program, 0o755);
-      // A device from a run with all calls keeps what that run switched on.
-      await sandboxed.namespace.ip('link delete flannel0');
+      // A device from a run with all calls keeps what that run switched on, and is not to be held against this one.
+      await sandboxed.start();
+      await sandboxed.running.stop();
       const daemon = await sandboxed.start([`--control-socket=${join(sandboxed.folder, 'flanneld.sock')}`], {
         program,
       });
