@@ -3,27 +3,45 @@
  * allocated (which must be none). Ratios between lines of one run are worth more than the figures themselves.
  */
 import benny from 'benny';
+import { Command } from 'commander';
+import { UsageError } from '../../src/errors.js';
+import { parseCommandLine } from '../command-line.js';
+import { runProgram } from '../program.js';
 import { bytesPerOperation } from './allocations.js';
 import { measureNative } from './native-subjects.js';
 import type { Row } from './row.js';
-import { decapWalk, encapWalk, fullChecksum, headerEdit, lookup, tapBatch, type Subject } from './subjects.js';
+import { decapWalk, encapWalk, fullChecksum, headerEdit, lookup, type Subject } from './subjects.js';
 
-const subjects: readonly Subject[] = [
-  lookup(10),
-  lookup(1_000),
-  lookup(65_535),
-  headerEdit(),
-  encapWalk(1),
-  encapWalk(100),
-  decapWalk(1),
-  decapWalk(100),
-  tapBatch(0),
-  tapBatch(1000),
-  fullChecksum(),
-];
+function buildCommand(): Command {
+  return new Command('npm run bench:micro --')
+    .usage('[WORD…]')
+    .description(
+      'Times the steps that every packet pays for, in TypeScript and in native code, and what each allocates.',
+    )
+    .helpOption('-h, --help', 'explain and exit')
+    .argument('[WORD...]', 'only the steps whose names contain one of these, like: checksum, merge')
+    .configureHelp({ helpWidth: 110 });
+}
 
-async function measure(): Promise<Row[]> {
+function subjectsNamed(words: readonly string[]): Subject[] {
+  const all = [
+    lookup(10),
+    lookup(1_000),
+    lookup(65_535),
+    headerEdit(),
+    encapWalk(1),
+    encapWalk(100),
+    decapWalk(1),
+    decapWalk(100),
+    fullChecksum(),
+  ];
+  if (words.length === 0) return all;
+  return all.filter(({ name }) => words.some((word) => name.toLowerCase().includes(word.toLowerCase())));
+}
+
+async function measure(subjects: readonly Subject[]): Promise<Row[]> {
   const rows: Row[] = [];
+  if (subjects.length === 0) return rows;
   await benny.suite(
     'micro',
     ...subjects.map((subject) => benny.add(subject.name, () => subject.run())),
@@ -55,4 +73,13 @@ function print(rows: readonly Row[]): void {
   process.stdout.write(`${lines.join('\n')}\n`);
 }
 
-print([...(await measure()), ...(await measureNative())]);
+process.exitCode = await runProgram('bench:micro', async () => {
+  const command = parseCommandLine(buildCommand(), process.argv.slice(2), (text) => void process.stdout.write(text));
+  if (command === undefined) return 0;
+  const words = command.args;
+  const rows = [...(await measure(subjectsNamed(words))), ...(await measureNative(words))];
+  if (rows.length === 0)
+    throw new UsageError(`no step has ${words.join(' or ')} in its name; without words all are timed`);
+  print(rows);
+  return 0;
+});
