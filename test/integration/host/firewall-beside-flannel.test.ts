@@ -1,30 +1,20 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
 import { cleanUpNetwork } from '../../../src/host/cleanup.js';
-import { commandEnvironment, type RunCommand } from '../../../src/host/command.js';
+import type { RunCommand } from '../../../src/host/command.js';
 import { Firewall, type FirewallSettings } from '../../../src/host/firewall/firewall.js';
 import { silentLogger } from '../../../src/log.js';
 import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
 import { parsePrefix, prefixOf, type Ipv4Prefix } from '../../../src/packet/address.js';
+import { findFlannel } from '../../harness/flannel-peer.js';
 import { namePrefix, temporaryFolder } from '../../harness/leftovers.js';
 import { until } from '../../harness/until.js';
 
-/** A real flannel to stand beside; the tests are skipped where there is none, and without the module it insists on. */
-function findFlannel(): string | undefined {
-  if (process.env.FLANNELD_PEER !== undefined) return process.env.FLANNELD_PEER;
-  try {
-    return execFileSync('which', ['flanneld'], { env: commandEnvironment(), encoding: 'utf8' }).trim() || undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-const flannel = findFlannel();
-const skip = flannel === undefined ? 'no flanneld in PATH and no FLANNELD_PEER' : false;
+const { program: flannel, why } = await findFlannel();
+const skip = flannel === undefined ? why : false;
 
 function prefix(text: string): Ipv4Prefix {
   const parsed = parsePrefix(text);

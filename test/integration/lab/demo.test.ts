@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
-import { realpathSync } from 'node:fs';
 import { chmod, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { OWN_FLANNELD } from '../../../src/lab/daemon.js';
-import { findProgram } from '../../../src/lab/requirements.js';
 import { labCommand, labName, outcomeOf, remainsOf, startLabCommand, sweepLabs } from '../../support/labs.js';
+import { findFlannel } from '../../harness/flannel-peer.js';
 import { until } from '../../harness/until.js';
 import { temporaryFolder } from '../../harness/leftovers.js';
 
@@ -36,10 +35,9 @@ test('the demo shows every leg of every trip, exits 0 and leaves nothing', async
   assert.deepEqual(await remainsOf(name), []);
 });
 
-const peer = process.env.FLANNELD_PEER ?? findProgram('flanneld');
-const noPeer = (peer === undefined || realpathSync(peer) === OWN_FLANNELD) && 'no flannel in FLANNELD_PEER or PATH';
+const { program: peer, why: whyNoPeer } = await findFlannel();
 
-test('the demo works with a flannel as the second node', { skip: noPeer }, async () => {
+test('the demo works with a flannel as the second node', { skip: peer === undefined && whyNoPeer }, async () => {
   const name = labName('mixed');
   const args = ['--name', name, '--nodes', '2', '--flanneld', `node2=${peer}`];
   const { status, stdout, stderr } = await labCommand('demo', ...args);

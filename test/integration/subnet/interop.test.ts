@@ -7,21 +7,17 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { EtcdServer } from '../../../src/lab/etcd-server.js';
 import { Namespace } from '../../../src/lab/namespace.js';
 import { formatSubnetEnv, parseSubnetEnv } from '../../../src/subnet/subnet-env.js';
 import { config, Diary, manager, PREFIX, request, subnetText, SUBNETS, Table, until, value } from './store.js';
+import { findFlannel } from '../../harness/flannel-peer.js';
 import { namePrefix, temporaryFolder } from '../../harness/leftovers.js';
 
-const flanneld =
-  process.env['FLANNELD_PEER'] ??
-  (process.env['PATH'] ?? '')
-    .split(delimiter)
-    .map((folder) => join(folder, 'flanneld'))
-    .find(existsSync);
-const skip = flanneld === undefined ? 'no flanneld in PATH and no FLANNELD_PEER' : false;
+const { program: flanneld, why } = await findFlannel();
+const skip = flanneld === undefined ? why : false;
 
 let namespace: Namespace;
 let etcd: EtcdServer;
