@@ -22,12 +22,12 @@
  * The steps of a round, and what becomes of options, fragments and padding, are those of `encap.ts`.
  */
 import { isLinkLocal, isUnicastHost } from '../packet/ipv4.js';
-import type { WorkerCounters } from './counters.js';
-import { ADDRESS, DESCRIPTOR_WORDS, ERROR, FORWARD, LENGTH, OFFSET, VERDICT } from './descriptors.js';
+import { ADDRESS, ERROR, FORWARD, LENGTH, OFFSET, VERDICT } from './descriptors.js';
 import { DropReason } from './drop-reasons.js';
 import { OUTSIDE, OWN_SUBNET, type ForwardingTableReader } from './forwarding-table-reader.js';
 import { decrementTtlUnlessLast, examine } from './inner-packet.js';
-import { QUOTED_BYTES, type SlowPathWriter } from './slow-path.js';
+import { PacketWalker, type PacketWalkerOptions } from './packet-walker.js';
+import { QUOTED_BYTES } from './slow-path.js';
 
 /**
  * How much of an arriving datagram is checked: all three questions, the first and the third, or the third. See
@@ -38,43 +38,23 @@ export type SourceCheck = 'strict' | 'outer' | 'off';
 /** Strangers remembered; a power of two. A stranger that was forgotten is reported again. */
 const REMEMBERED_STRANGERS = 256;
 
-export interface DecapsulatorOptions {
-  readonly table: ForwardingTableReader;
+export interface DecapsulatorOptions extends PacketWalkerOptions {
   readonly sourceCheck: SourceCheck;
-  readonly arena: Buffer;
-  readonly descriptors: Int32Array;
-  readonly counters: WorkerCounters;
-  readonly slowPath: SlowPathWriter;
 }
 
-export class Decapsulator {
-  private readonly table: ForwardingTableReader;
+export class Decapsulator extends PacketWalker {
   private readonly checkSender: boolean;
   private readonly checkInnerSource: boolean;
-  private readonly arena: Buffer;
-  private readonly descriptors: Int32Array;
-  private readonly counters: WorkerCounters;
-  private readonly slowPath: SlowPathWriter;
   /** By a hash of their addresses. */
   private readonly strangers = new Int32Array(REMEMBERED_STRANGERS);
 
   constructor(options: DecapsulatorOptions) {
-    this.table = options.table;
+    super(options);
     this.checkSender = options.sourceCheck !== 'off';
     this.checkInnerSource = options.sourceCheck === 'strict';
-    this.arena = options.arena;
-    this.descriptors = options.descriptors;
-    this.counters = options.counters;
-    this.slowPath = options.slowPath;
   }
 
-  /** Between receive and transmit: a verdict for each of the first `count` datagrams. */
-  walk(count: number): void {
-    const { descriptors } = this;
-    for (let at = 0; at < count * DESCRIPTOR_WORDS; at += DESCRIPTOR_WORDS) descriptors[at + VERDICT] = this.decide(at);
-  }
-
-  private decide(at: number): number {
+  protected override decide(at: number): number {
     const { arena, descriptors, table } = this;
     const offset = descriptors[at + OFFSET];
     const sender = descriptors[at + ADDRESS];
@@ -92,16 +72,12 @@ export class Decapsulator {
     return decrementTtlUnlessLast(arena, offset) ? FORWARD : DropReason.TtlExceeded;
   }
 
-  /** After transmit: what became of each of the first `count` datagrams. */
-  settle(count: number): void {
+  protected override settleOne(at: number): void {
     const { descriptors, counters } = this;
-    for (let at = 0; at < count * DESCRIPTOR_WORDS; at += DESCRIPTOR_WORDS) {
-      const verdict = descriptors[at + VERDICT];
-      if (verdict !== FORWARD) this.drop(at, verdict as DropReason);
-      else if (descriptors[at + ERROR] === 0) counters.forwarded(1, descriptors[at + LENGTH]);
-      else counters.dropped(DropReason.WriteFailed, 1);
-    }
-    counters.batch();
+    const verdict = descriptors[at + VERDICT];
+    if (verdict !== FORWARD) this.drop(at, verdict as DropReason);
+    else if (descriptors[at + ERROR] === 0) counters.forwarded(1, descriptors[at + LENGTH]);
+    else counters.dropped(DropReason.WriteFailed, 1);
   }
 
   private drop(at: number, reason: DropReason): void {
@@ -116,10 +92,6 @@ export class Decapsulator {
       if (this.strangers[place] === sender) return;
       if (this.slowPath.push(reason, sender, arena, 0, 0)) this.strangers[place] = sender;
     }
-  }
-
-  private handOver(reason: DropReason, sender: number, offset: number, kept: number): void {
-    if (!this.slowPath.push(reason, sender, this.arena, offset, kept)) this.counters.slowPathOverflow();
   }
 }
 

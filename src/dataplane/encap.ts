@@ -25,8 +25,6 @@
  * Options, fragments, DF and ICMP pass as they are. Bytes beyond the packet's total length do not.
  */
 import { incrementTtl, ipv4DontFragment } from '../packet/ipv4.js';
-import type { WorkerCounters } from './counters.js';
-import type { CutPacket } from './cut-packet.js';
 import {
   ADDRESS,
   DESCRIPTOR_WORDS,
@@ -43,46 +41,31 @@ import {
   VERDICT,
 } from './descriptors.js';
 import { DropReason } from './drop-reasons.js';
-import { NO_LEASE, OWN_SUBNET, type ForwardingTableReader } from './forwarding-table-reader.js';
+import { NO_LEASE, OWN_SUBNET } from './forwarding-table-reader.js';
 import { decrementTtlUnlessLast, examine } from './inner-packet.js';
-import { QUOTED_BYTES, type SlowPathWriter } from './slow-path.js';
+import { PacketWalker, type PacketWalkerOptions } from './packet-walker.js';
+import { QUOTED_BYTES } from './slow-path.js';
 
-export interface EncapsulatorOptions {
-  readonly table: ForwardingTableReader;
-  readonly arena: Buffer;
-  readonly descriptors: Int32Array;
-  readonly counters: WorkerCounters;
-  readonly slowPath: SlowPathWriter;
-  readonly cut: CutPacket;
+export interface EncapsulatorOptions extends PacketWalkerOptions {
+  /**
+   * Writes packet `segment` of those that a descriptor's packet is on the wire into the last `MAX_PACKET_BYTES` of the
+   * arena, its checksums complete, and returns its bytes.
+   */
+  readonly cut: (descriptor: number, segment: number) => number;
 }
 
-export class Encapsulator {
-  private readonly table: ForwardingTableReader;
-  private readonly arena: Buffer;
-  private readonly descriptors: Int32Array;
-  private readonly counters: WorkerCounters;
-  private readonly slowPath: SlowPathWriter;
-  private readonly cut: CutPacket;
+export class Encapsulator extends PacketWalker {
+  private readonly cut: (descriptor: number, segment: number) => number;
   /** Where it writes. */
   private readonly cutOffset: number;
 
   constructor(options: EncapsulatorOptions) {
-    this.table = options.table;
-    this.arena = options.arena;
-    this.descriptors = options.descriptors;
-    this.counters = options.counters;
-    this.slowPath = options.slowPath;
+    super(options);
     this.cut = options.cut;
     this.cutOffset = options.arena.length - MAX_PACKET_BYTES;
   }
 
-  /** Between receive and transmit: a verdict for each of the first `count` packets. */
-  walk(count: number): void {
-    const { descriptors } = this;
-    for (let at = 0; at < count * DESCRIPTOR_WORDS; at += DESCRIPTOR_WORDS) descriptors[at + VERDICT] = this.decide(at);
-  }
-
-  private decide(at: number): number {
+  protected override decide(at: number): number {
     const { arena, descriptors, table } = this;
     const offset = descriptors[at + OFFSET];
     const fault = examine(arena, descriptors, at);
@@ -101,26 +84,23 @@ export class Encapsulator {
     return FORWARD;
   }
 
-  /** After transmit: what became of each of the first `count` packets. */
-  settle(count: number): void {
+  protected override settleOne(at: number): void {
     const { descriptors, counters } = this;
-    for (let at = 0; at < count * DESCRIPTOR_WORDS; at += DESCRIPTOR_WORDS) {
-      const verdict = descriptors[at + VERDICT];
-      if (verdict !== FORWARD) {
-        this.dropped(at, verdict as DropReason);
-        continue;
-      }
-      const sent = descriptors[at + SENT_PACKETS];
-      if (sent > 0) counters.forwarded(sent, descriptors[at + SENT_BYTES]);
-      if (sent < descriptors[at + SEGMENTS]) this.failed(at, descriptors[at + SEGMENTS] - sent);
+    const verdict = descriptors[at + VERDICT];
+    if (verdict !== FORWARD) {
+      this.dropped(at, verdict as DropReason);
+      return;
     }
-    counters.batch();
+    const sent = descriptors[at + SENT_PACKETS];
+    if (sent > 0) counters.forwarded(sent, descriptors[at + SENT_BYTES]);
+    if (sent < descriptors[at + SEGMENTS]) this.failed(at, descriptors[at + SEGMENTS] - sent);
   }
 
   private dropped(at: number, reason: DropReason): void {
     this.counters.dropped(reason, Math.max(1, this.descriptors[at + SEGMENTS]));
     if (reason === DropReason.NoLease || reason === DropReason.TtlExceeded) {
-      this.handOver(reason, 0, Math.min(this.cut(at / DESCRIPTOR_WORDS, 0, QUOTED_BYTES), QUOTED_BYTES));
+      const quoted = Math.min(this.cut(at / DESCRIPTOR_WORDS, 0), QUOTED_BYTES);
+      this.handOver(reason, 0, this.cutOffset, quoted);
     }
   }
 
@@ -135,16 +115,11 @@ export class Encapsulator {
     // One error is enough for the sender of a super-packet; if it may be fragmented, each packet of it has to be.
     const last = mayNotBeCut ? first : descriptors[at + LAST_TOO_BIG];
     for (let segment = first; segment <= last; segment++) {
-      const wanted = mayNotBeCut ? QUOTED_BYTES : MAX_PACKET_BYTES;
-      const kept = Math.min(this.cut(at / DESCRIPTOR_WORDS, segment, wanted), wanted);
+      const length = this.cut(at / DESCRIPTOR_WORDS, segment);
       // Its fragments come by the overlay device, and through a walk, again.
       incrementTtl(arena, this.cutOffset);
-      this.handOver(DropReason.PacketTooBig, descriptors[at + ADDRESS], kept);
+      const kept = mayNotBeCut ? Math.min(length, QUOTED_BYTES) : length;
+      this.handOver(DropReason.PacketTooBig, descriptors[at + ADDRESS], this.cutOffset, kept);
     }
-  }
-
-  /** Hands over the packet that was cut out last. */
-  private handOver(reason: DropReason, address: number, kept: number): void {
-    if (!this.slowPath.push(reason, address, this.arena, this.cutOffset, kept)) this.counters.slowPathOverflow();
   }
 }

@@ -14,10 +14,10 @@ import {
   ENCAP_BATCH_PACKETS,
   MAX_PACKET_BYTES,
 } from './descriptors.js';
-import { Encapsulator, type EncapsulatorOptions } from './encap.js';
-import type { CutPacket } from './cut-packet.js';
+import { Encapsulator } from './encap.js';
 import { ForwardingTableReader } from './forwarding-table-reader.js';
 import { DecapBatch, deviceDeleted, EncapBatch, pause, type PacketBatch } from './native.js';
+import type { PacketWalker, PacketWalkerOptions } from './packet-walker.js';
 import { SlowPathWriter } from './slow-path.js';
 import { TapWriter } from './tap.js';
 import { Order, WorkerControl, WorkerMessage, WorkerState } from './worker-control.js';
@@ -44,7 +44,7 @@ export interface WorkerData {
 interface Lane {
   readonly batch: PacketBatch;
   /** What decides between receive and transmit, and counts after it. */
-  readonly walker: { walk(count: number): void; settle(count: number): void };
+  readonly walker: PacketWalker;
   readonly tap: TapWriter;
 }
 
@@ -84,7 +84,7 @@ function run(data: WorkerData): void {
       walker.walk(received);
       tap.observe(received);
       const stepsDown = batch.transmit(received);
-      tap.conclude();
+      tap.conclude(received);
       walker.settle(received);
       counters.flush();
       for (let step = 0; step < stepsDown; step++) parentPort?.postMessage(batch.takeStepDown());
@@ -100,13 +100,13 @@ function run(data: WorkerData): void {
   enter(WorkerState.Stopped);
 }
 
-type Parts = Pick<EncapsulatorOptions, 'table' | 'counters' | 'slowPath'>;
+type Parts = Pick<PacketWalkerOptions, 'table' | 'counters' | 'slowPath'>;
 
 function encapLane({ tunFd, socketFd, wakeupFd, offloads, tap: shared }: WorkerData, parts: Parts): Lane {
   const arena = Buffer.allocUnsafeSlow(ENCAP_ARENA_BYTES);
   const descriptors = new Int32Array(ENCAP_BATCH_PACKETS * DESCRIPTOR_WORDS);
   const batch = new EncapBatch({ arena, descriptors, tunFd, socketFd, wakeupFd, offloads });
-  const cut: CutPacket = (descriptor, segment, keptBytes) => batch.cut(descriptor, segment, keptBytes);
+  const cut = (descriptor: number, segment: number): number => batch.cut(descriptor, segment);
   const cutOffset = arena.length - MAX_PACKET_BYTES;
   const tap = new TapWriter({ shared, direction: 'encap', arena, descriptors, cut, cutOffset });
   return { batch, walker: new Encapsulator({ ...parts, arena, descriptors, cut }), tap };
