@@ -13,7 +13,6 @@ import type { FlanneldOptions } from './flags.js';
 import { KnownLeases } from './known-leases.js';
 import { Machine } from './machine.js';
 import { within } from './persistence.js';
-import { SnapshotFile, snapshotPath } from './snapshot-file.js';
 
 /** How long the servers get to end their connections. */
 const CLOSE_MS = 200;
@@ -40,8 +39,7 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
     health = await startHealthServer(options, state);
     const notifier = await createNotifier(logger);
     const host = new Machine(options, logger);
-    const snapshots = new SnapshotFile(snapshotPath(options.subnetFile), logger);
-    const parts = { options, logger, manager, leases, state, host, notifier, snapshots, backendOfType };
+    const parts = { options, logger, manager, leases, state, host, notifier, backendOfType };
     await new Agent(parts).run(stop);
     logger.info(state.lease === undefined ? 'stopped' : 'stopped; the lease stays in the store');
   } finally {
