@@ -4,7 +4,7 @@ import { paintFor } from '../src/flannelctl/paint.js';
 import { VERSION } from '../src/version.js';
 import { ROOT } from '../test/harness/daemon.js';
 import { appendResults } from './append.js';
-import { agentContender } from './contenders/agent.js';
+import { agentContender, tracedAgent } from './contenders/agent.js';
 import type { Contender } from './contenders/contender.js';
 import { direct, hostGateway, vxlan } from './contenders/kernel.js';
 import { agentWithout, ladderRungs } from './contenders/ladder.js';
@@ -73,8 +73,12 @@ async function measure(
 }
 
 /** @throws UsageError for a peer that is not there */
-function contendersOf({ contenders, ladder, without, peers }: BenchOptions) {
-  const variants = [...(ladder ? ladderRungs() : []), ...without.map(agentWithout)];
+function contendersOf({ contenders, ladder, without, tracedEvery, peers }: BenchOptions) {
+  const variants = [
+    ...(tracedEvery === undefined ? [] : [tracedAgent(tracedEvery)]),
+    ...(ladder ? ladderRungs() : []),
+    ...without.map(agentWithout),
+  ];
   const make = (store: () => Promise<Store>): Contender[] => {
     const standard: Record<StandardContender, Contender> = {
       flannelette: agentContender(store, { name: 'flannelette', title: 'flannelette' }),

@@ -1,17 +1,27 @@
 /** The command line of `npm run bench:compare`. */
 import { Command } from 'commander';
+import { UsageError } from '../src/errors.js';
+import { fraction } from '../src/flannelctl/packet-options.js';
 import { count, list, oneOf, parseCommandLine } from './command-line.js';
 import { MEASURES } from './measures/index.js';
 import { VETH_MODES } from './veth-mode.js';
 
 export interface CompareOptions {
-  /** Anything that git takes for a revision. */
-  readonly base: string;
+  /** Anything that git takes for a revision; `undefined` with `tracedEvery`: this checkout, and nobody looks. */
+  readonly base: string | undefined;
+  /** This checkout's agent is measured while one packet in so many is traced. */
+  readonly tracedEvery: number | undefined;
   readonly rounds: number;
   readonly seconds: number;
   readonly measures: readonly string[];
   readonly mode: string;
 }
+
+/** What commander makes of the command line. */
+type Parsed = Pick<CompareOptions, 'rounds' | 'seconds' | 'mode'> & {
+  readonly measure: readonly string[];
+  readonly traced?: number;
+};
 
 const measures = MEASURES.map(({ name }) => name);
 const modes = VETH_MODES.map(({ name }) => name);
@@ -20,12 +30,13 @@ const DEFAULT_MEASURES = ['tcp', 'udp-64'];
 
 function buildCommand(): Command {
   return new Command('npm run bench:compare --')
-    .usage('[OPTIONS] BASE')
+    .usage('[OPTIONS] [BASE]')
     .description(
       "Tells whether this checkout's agent is faster than that of a revision: builds BASE in a temporary git worktree, " +
-        'lets both take turns, and gives the ratio of what they reach with its confidence interval.',
+        'lets both take turns, and gives the ratio of what they reach with its confidence interval. Without BASE, ' +
+        '--traced tells what a trace costs this checkout.',
     )
-    .argument('<base>', 'a revision, such as main or HEAD~3')
+    .argument('[base]', 'a revision, such as main or HEAD~3')
     .helpOption('-h, --help', 'explain and exit')
     .option('--rounds <count>', 'turns of each', count(2, 1000), 10)
     .option('--seconds <count>', 'length of a measurement', count(1, 3600), 2)
@@ -36,6 +47,7 @@ function buildCommand(): Command {
       DEFAULT_MEASURES,
     )
     .option('--mode <mode>', 'what the cable does', oneOf(modes), modes[0])
+    .option('--traced <1/n>', 'while "flannelctl trace --sample 1/N" runs on both nodes of this checkout', fraction)
     .addHelpText('after', EXAMPLES)
     .configureHelp({ helpWidth: 110 });
 }
@@ -44,6 +56,7 @@ const EXAMPLES = `
 Examples:
   npm run bench:compare HEAD                  what is not committed yet, against the last commit
   npm run bench:compare -- --rounds 20 main
+  npm run bench:compare -- --traced 1/1000    what looking costs
 
 Exit status: 0 done, whatever the verdict; 1 it failed; 2 the command line is wrong.`;
 
@@ -59,6 +72,10 @@ export function parseCompareOptions(
 ): CompareOptions | undefined {
   const command = parseCommandLine(buildCommand(), args, print);
   if (command === undefined) return undefined;
-  const { measure: measures, ...options } = command.opts<Omit<CompareOptions, 'base'> & { measure: string[] }>();
-  return { ...options, measures, base: command.args[0] };
+  const { measure: measures, traced: tracedEvery, ...options } = command.opts<Parsed>();
+  const base = command.args.at(0);
+  if (base === undefined && tracedEvery === undefined) {
+    throw new UsageError('expected a revision to compare with, or --traced; see --help');
+  }
+  return { ...options, measures, base, tracedEvery };
 }

@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { formatTable } from '../src/flannelctl/table.js';
 import { paintFor } from '../src/flannelctl/paint.js';
 import { removeLeftovers, temporaryFolder } from '../test/harness/leftovers.js';
-import { agentContender } from './contenders/agent.js';
+import { agentContender, tracedAgent, type AgentOptions } from './contenders/agent.js';
 import type { CompareOptions } from './compare-options.js';
 import { MEASURES } from './measures/index.js';
 import type { Measure } from './measures/measure.js';
 import type { Progress } from './progress.js';
 import { formatRatio } from './report/format.js';
 import { pairsAt, type Sample } from './results.js';
-import { buildRevision, resolveRevision } from './revision.js';
+import { buildRevision, resolveRevision, type Revision } from './revision.js';
 import { runBench } from './run.js';
 import { estimateRatio, verdictOf } from './statistics.js';
 import { VETH_MODES } from './veth-mode.js';
@@ -21,17 +21,19 @@ const BASE = 'base';
 
 /** @returns the exit status: 1 when anything could not be measured */
 export async function compare(options: CompareOptions, progress: Progress, signal: AbortSignal): Promise<number> {
-  const commit = await resolveRevision(options.base);
+  const { base: wanted, tracedEvery } = options;
+  const commit = wanted === undefined ? undefined : await resolveRevision(wanted);
   await removeLeftovers();
   const folder = await temporaryFolder('compare');
-  progress.show(`building ${commit}`);
-  const revision = await buildRevision(commit, join(folder, 'base'));
+  if (commit !== undefined) progress.show(`building ${commit}`);
+  const revision = commit === undefined ? undefined : await buildRevision(commit, join(folder, 'base'));
   try {
+    const base = baseAgent(revision);
     const measures = MEASURES.filter(({ name }) => options.measures.includes(name));
     const { samples } = await runBench({
       contenders: (store) => [
-        agentContender(store, { name: CANDIDATE, title: 'this checkout' }),
-        agentContender(store, { name: BASE, title: commit, program: revision.flanneld, own: true }),
+        agentContender(store, { ...candidateAgent(tracedEvery), name: CANDIDATE }),
+        agentContender(store, { ...base, name: BASE }),
       ],
       required: [CANDIDATE, BASE],
       from: 'pod',
@@ -44,12 +46,21 @@ export async function compare(options: CompareOptions, progress: Progress, signa
       signal,
       progress,
     });
-    process.stdout.write(`${comparisonLines(samples, measures, options.mode, commit).join('\n')}\n`);
+    process.stdout.write(`${comparisonLines(samples, measures, options.mode, base.title).join('\n')}\n`);
     return samples.some(({ error }) => error !== undefined) ? 1 : 0;
   } finally {
-    await revision.dispose();
+    await revision?.dispose();
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+function candidateAgent(tracedEvery: number | undefined): Omit<AgentOptions, 'name'> {
+  return tracedEvery === undefined ? { title: 'this checkout' } : tracedAgent(tracedEvery);
+}
+
+function baseAgent(revision: Revision | undefined): Omit<AgentOptions, 'name'> {
+  if (revision === undefined) return { title: 'unwatched' };
+  return { title: revision.commit, program: revision.flanneld, own: true };
 }
 
 /** A table with a line for each measure, and how to read it. */
@@ -57,7 +68,7 @@ export function comparisonLines(
   samples: readonly Sample[],
   measures: readonly Pick<Measure, 'name' | 'title' | 'figures'>[],
   mode: string,
-  commit: string,
+  base: string,
 ): string[] {
   const rows = measures.map(({ name, title, figures: [figure] }) => {
     const pairs = pairsAt(samples, { mode, measure: name, contender: CANDIDATE }, { contender: BASE }, figure.name);
@@ -68,7 +79,7 @@ export function comparisonLines(
   });
   const columns = [
     { title: 'MEASURE' },
-    { title: `× ${commit}`, align: 'right' as const },
+    { title: `× ${base}`, align: 'right' as const },
     { title: '95 % CONFIDENCE', align: 'right' as const },
     { title: 'VERDICT' },
   ];

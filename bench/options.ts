@@ -2,6 +2,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { OFFLOADS } from '../src/dataplane/offloads.js';
 import { UsageError } from '../src/errors.js';
+import { fraction } from '../src/flannelctl/packet-options.js';
 import { count, list, oneOf, parseCommandLine } from './command-line.js';
 import { PEERS, type PeerChoice } from './contenders/peers.js';
 import { MEASURES, OPTIONAL_MEASURES } from './measures/index.js';
@@ -23,6 +24,8 @@ export interface BenchOptions {
   readonly ladder: boolean;
   /** Each a contender: this project's agent without these offloads. */
   readonly without: readonly (readonly string[])[];
+  /** A contender more: this project's agent while one packet in so many is traced. */
+  readonly tracedEvery?: number;
   readonly plan: readonly ModePlan[];
   readonly rounds: number;
   readonly seconds: number;
@@ -63,6 +66,7 @@ interface Parsed {
   readonly peer?: readonly PeerChoice[];
   readonly ladder?: boolean;
   readonly without?: readonly (readonly string[])[];
+  readonly traced?: number;
   readonly measure?: readonly string[];
   readonly mode?: readonly string[];
   readonly output?: string;
@@ -106,6 +110,7 @@ function buildCommand(): Command {
       `our agent also without some offloads, of ${OFFLOADS.map(({ name }) => name).join(', ')} (repeatable)`,
       without,
     )
+    .option('--traced <1/n>', 'our agents also while "flannelctl trace --sample 1/N" runs on both nodes', fraction)
     .option(
       '--measure <list>',
       `what to measure, of ${measureNames.join(', ')} (the last two only when asked for)`,
@@ -124,6 +129,7 @@ const EXAMPLES = `
 Examples:
   npm run bench -- --quick
   npm run bench -- --peer flanneld=/usr/local/bin/flanneld --peer wireguard-go --measure tcp,udp-64 --rounds 9
+  npm run bench -- --traced 1/1000 --contenders flannelette --mode offloads --measure tcp,udp-64
   npm run bench -- --ladder --contenders flannelette,vxlan --mode offloads --measure tcp
   npm run bench -- --output results --rounds 1 && npm run bench -- --output results --rounds 4 --append
 
@@ -155,6 +161,7 @@ function complete(parsed: Parsed): BenchOptions {
     peers,
     ladder: parsed.ladder ?? false,
     without: parsed.without ?? [],
+    tracedEvery: parsed.traced,
     plan: planOf(parsed),
     rounds: parsed.rounds ?? (quick ? 3 : 5),
     seconds: parsed.seconds ?? (quick ? 1 : 3),

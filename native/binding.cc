@@ -206,10 +206,11 @@ napi_value TakeStepDown(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// encapCut(batch, descriptor, segment): bytes; a segment of -1 is the whole super-packet
+// encapCut(batch, descriptor, segment, keptBytes): bytes; a segment of -1 is the whole super-packet
 napi_value EncapCut(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
-  return Integer(env, arguments.TheBatch<EncapBatch>()->Cut(arguments.Unsigned(1), arguments.Integer(2)));
+  EncapBatch* const batch = arguments.TheBatch<EncapBatch>();
+  return Integer(env, batch->Cut(arguments.Unsigned(1), arguments.Integer(2), arguments.Unsigned(3)));
 }
 
 // pause(wakeup, milliseconds)

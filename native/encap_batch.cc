@@ -1,5 +1,6 @@
 #include "encap_batch.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -132,14 +133,14 @@ void EncapBatch::Transmit(size_t count) {
   sender_.Flush();
 }
 
-int EncapBatch::Cut(size_t index, int32_t segment) {
+int EncapBatch::Cut(size_t index, int32_t segment, size_t kept_bytes) {
   const int32_t* const descriptor = Descriptor(index);
   const uint8_t* const packet = Packet(index);
   const SuperPacket& super = super_packets_[index];
   const SegmentPlan& plan = super.plan;
   uint8_t* const out = arena_ + receive_bytes_;
   if (plan.count == 0) {
-    memcpy(out, packet, static_cast<size_t>(descriptor[kLength]));
+    memcpy(out, packet, std::min(kept_bytes, static_cast<size_t>(descriptor[kLength])));
     return descriptor[kLength];
   }
   const uint8_t* const headers = super.kept ? super.headers : packet;
@@ -155,8 +156,11 @@ int EncapBatch::Cut(size_t index, int32_t segment) {
   }
   size_t bytes = plan.header_bytes;
   for (uint32_t part = first; part < first + count; part++) {
-    memcpy(out + bytes, payload + part * super.stride(), plan.SegmentPayloadBytes(part));
-    bytes += plan.SegmentPayloadBytes(part);
+    const size_t part_bytes = plan.SegmentPayloadBytes(part);
+    if (bytes < kept_bytes) {
+      memcpy(out + bytes, payload + part * super.stride(), std::min(part_bytes, kept_bytes - bytes));
+    }
+    bytes += part_bytes;
   }
   return static_cast<int>(bytes);
 }

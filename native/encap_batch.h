@@ -39,9 +39,9 @@ class EncapBatch {
   void Transmit(size_t count);
 
   // Writes packet `segment` of those that descriptor `index` is on the wire, or with kWhole the super-packet itself, to
-  // the end of the arena, for who has to be shown it: before Transmit or after. Returns its bytes. Valid until the next
-  // Receive.
-  int Cut(size_t index, int32_t segment);
+  // the end of the arena, for who has to be shown it: before Transmit or after. Its headers are there, and so much of the
+  // rest that there are at least `kept_bytes`. Returns the bytes that it has. Valid until the next Receive.
+  int Cut(size_t index, int32_t segment, size_t kept_bytes);
 
   Offloads& offloads() { return offloads_; }
 

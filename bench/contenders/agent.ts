@@ -1,7 +1,9 @@
 /** Agents that lease their subnets from etcd: this project's, on each rung of its ladder, and flannel's own. */
 import { join } from 'node:path';
 import { FlannelError } from '../../src/errors.js';
-import { Daemon, FLANNELD } from '../../test/harness/daemon.js';
+import type { Namespace } from '../../src/lab/namespace.js';
+import { Daemon, FLANNELCTL, FLANNELD } from '../../test/harness/daemon.js';
+import { until } from '../../test/harness/until.js';
 import type { Store } from '../site.js';
 import { networkAddress, type Contender, type PodSubnet } from './contender.js';
 
@@ -18,6 +20,13 @@ export interface AgentOptions {
   readonly flags?: readonly string[];
   /** Whether the program, another than this checkout's, is this project's as well, with a control socket. */
   readonly own?: boolean;
+  /** A trace of one packet in so many is attached to each node's agent, which has to be this checkout's. */
+  readonly tracedEvery?: number;
+}
+
+/** This checkout's agent while somebody watches one packet in so many on both nodes. */
+export function tracedAgent(every: number): AgentOptions {
+  return { name: 'flannelette-traced', title: `flannelette, traced 1/${every}`, tracedEvery: every };
 }
 
 /**
@@ -25,7 +34,7 @@ export interface AgentOptions {
  * either.
  */
 export function agentContender(store: () => Promise<Store>, options: AgentOptions): Contender {
-  const { name, title, program = FLANNELD, flags = [], own = false } = options;
+  const { name, title, program = FLANNELD, flags = [], own = false, tracedEvery } = options;
   const ours = own || program === FLANNELD;
   return {
     name,
@@ -48,6 +57,9 @@ export function agentContender(store: () => Promise<Store>, options: AgentOption
         ];
         daemons.push(await new Daemon(namespace, folder, all, { program }).ready());
       }
+      if (tracedEvery !== undefined) {
+        await Promise.all(daemons.map((daemon, index) => traceInto(site.nodes[index].namespace, daemon, tracedEvery)));
+      }
       const [first, second] = daemons.map(({ subnetEnv }) => leasedSubnet(subnetEnv));
       return {
         mtuBytes: Number(daemons[0].subnetEnv.FLANNEL_MTU),
@@ -64,6 +76,18 @@ export function agentContender(store: () => Promise<Store>, options: AgentOption
       };
     },
   };
+}
+
+/** Watches an agent's packets, and throws away what it is shown, for as long as the namespace lives. */
+async function traceInto(namespace: Namespace, { controlSocket }: Daemon, every: number): Promise<void> {
+  const trace = [FLANNELCTL, 'trace', '--sample', `1/${every}`, '--socket', controlSocket];
+  const child = namespace.spawn('setpriv', ['--pdeathsig', 'KILL', ...trace], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  await until('flannelctl trace watches', () => {
+    if (child.exitCode !== null) throw new FlannelError('LAB', `flannelctl trace ended: ${said.trim()}`);
+    return said.includes('watching');
+  });
 }
 
 function leasedSubnet({ FLANNEL_SUBNET: subnet = '' }: Readonly<Record<string, string>>): PodSubnet {

@@ -10,7 +10,7 @@ import { runProgram } from '../program.js';
 import { bytesPerOperation } from './allocations.js';
 import { measureNative } from './native-subjects.js';
 import type { Row } from './row.js';
-import { decapWalk, encapWalk, fullChecksum, headerEdit, lookup, type Subject } from './subjects.js';
+import { decapWalk, encapWalk, fullChecksum, headerEdit, lookup, tapBatch, type Subject } from './subjects.js';
 
 function buildCommand(): Command {
   return new Command('npm run bench:micro --')
@@ -33,6 +33,8 @@ function subjectsNamed(words: readonly string[]): Subject[] {
     encapWalk(100),
     decapWalk(1),
     decapWalk(100),
+    tapBatch(0),
+    tapBatch(1000),
     fullChecksum(),
   ];
   if (words.length === 0) return all;

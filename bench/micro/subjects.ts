@@ -18,6 +18,7 @@ import {
 import { Encapsulator } from '../../src/dataplane/encap.js';
 import { ForwardingTable } from '../../src/dataplane/forwarding-table.js';
 import { SLOW_PATH_BYTES, SlowPathWriter } from '../../src/dataplane/slow-path.js';
+import { TAP_BYTES, TapReader, TapWriter } from '../../src/dataplane/tap.js';
 import type { Ipv4Prefix } from '../../src/packet/address.js';
 import { checksum } from '../../src/packet/checksum.js';
 import { decrementTtl, PROTOCOL_UDP, writeIpv4Header } from '../../src/packet/ipv4.js';
@@ -177,6 +178,29 @@ export function decapWalk(peers: number): Subject {
       reset();
       decapsulator.walk(BATCH_PACKETS);
       decapsulator.settle(BATCH_PACKETS);
+    },
+  };
+}
+
+/** What looking costs a worker: the tap's two steps beside a full batch, nobody watching, or a sample being taken. */
+export function tapBatch(every: number): Subject {
+  const { arena, descriptors } = batchOf(1, true);
+  const shared = new SharedArrayBuffer(TAP_BYTES);
+  const tap = new TapWriter({ shared, direction: 'decap', arena, descriptors });
+  const reader = new TapReader(shared);
+  if (every > 0) {
+    reader.demand({ everyPassed: every, everyDropped: every, keptBytes: 256, wirePackets: false });
+  }
+  return {
+    name:
+      every === 0 ? 'a batch, nobody watches' : `a batch of ${BATCH_PACKETS}, traced 1/${every.toLocaleString('en')}`,
+    unitsPerCall: LOOKUPS,
+    run() {
+      for (let batch = 0; batch < LOOKUPS; batch++) {
+        tap.observe(BATCH_PACKETS);
+        tap.conclude();
+      }
+      reader.discard();
     },
   };
 }

@@ -25,6 +25,7 @@
  * Options, fragments, DF and ICMP pass as they are. Bytes beyond the packet's total length do not.
  */
 import { incrementTtl, ipv4DontFragment } from '../packet/ipv4.js';
+import type { CutPacket } from './cut-packet.js';
 import {
   ADDRESS,
   DESCRIPTOR_WORDS,
@@ -47,15 +48,11 @@ import { PacketWalker, type PacketWalkerOptions } from './packet-walker.js';
 import { QUOTED_BYTES } from './slow-path.js';
 
 export interface EncapsulatorOptions extends PacketWalkerOptions {
-  /**
-   * Writes packet `segment` of those that a descriptor's packet is on the wire into the last `MAX_PACKET_BYTES` of the
-   * arena, its checksums complete, and returns its bytes.
-   */
-  readonly cut: (descriptor: number, segment: number) => number;
+  readonly cut: CutPacket;
 }
 
 export class Encapsulator extends PacketWalker {
-  private readonly cut: (descriptor: number, segment: number) => number;
+  private readonly cut: CutPacket;
   /** Where it writes. */
   private readonly cutOffset: number;
 
@@ -99,7 +96,7 @@ export class Encapsulator extends PacketWalker {
   private dropped(at: number, reason: DropReason): void {
     this.counters.dropped(reason, Math.max(1, this.descriptors[at + SEGMENTS]));
     if (reason === DropReason.NoLease || reason === DropReason.TtlExceeded) {
-      const quoted = Math.min(this.cut(at / DESCRIPTOR_WORDS, 0), QUOTED_BYTES);
+      const quoted = Math.min(this.cut(at / DESCRIPTOR_WORDS, 0, QUOTED_BYTES), QUOTED_BYTES);
       this.handOver(reason, 0, this.cutOffset, quoted);
     }
   }
@@ -115,10 +112,10 @@ export class Encapsulator extends PacketWalker {
     // One error is enough for the sender of a super-packet; if it may be fragmented, each packet of it has to be.
     const last = mayNotBeCut ? first : descriptors[at + LAST_TOO_BIG];
     for (let segment = first; segment <= last; segment++) {
-      const length = this.cut(at / DESCRIPTOR_WORDS, segment);
+      const wanted = mayNotBeCut ? QUOTED_BYTES : MAX_PACKET_BYTES;
+      const kept = Math.min(this.cut(at / DESCRIPTOR_WORDS, segment, wanted), wanted);
       // Its fragments come by the overlay device, and through a walk, again.
       incrementTtl(arena, this.cutOffset);
-      const kept = mayNotBeCut ? Math.min(length, QUOTED_BYTES) : length;
       this.handOver(DropReason.PacketTooBig, descriptors[at + ADDRESS], this.cutOffset, kept);
     }
   }

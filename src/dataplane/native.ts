@@ -37,7 +37,7 @@ interface Addon {
   decapTransmit(batch: object, count: number): number;
   encapTakeStepDown(batch: object): [offload: number, error: number, address: number];
   decapTakeStepDown(batch: object): [offload: number, error: number, address: number];
-  encapCut(batch: object, descriptor: number, segment: number): number;
+  encapCut(batch: object, descriptor: number, segment: number, keptBytes: number): number;
   pause(wakeupFd: number, milliseconds: number): number;
 }
 
@@ -365,10 +365,11 @@ export class EncapBatch implements PacketBatch {
   /**
    * Writes one of the packets that a descriptor's packet is on the wire, or with -1 the super-packet itself, into the
    * last `MAX_PACKET_BYTES` of the arena.
-   * @returns its bytes
+   * @param keptBytes - so much of it is needed: its headers, and whatever else there is up to this, are written
+   * @returns the bytes that it has
    */
-  cut(descriptor: number, segment: number): number {
-    return this.addon.encapCut(this.batch, descriptor, segment);
+  cut(descriptor: number, segment: number, keptBytes: number): number {
+    return this.addon.encapCut(this.batch, descriptor, segment, keptBytes);
   }
 }
 

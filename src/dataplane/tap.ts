@@ -3,7 +3,7 @@
  * bytes in shared memory with one writer and one reader, beside that of `slow-path.ts` and never in its way.
  *
  * Nobody watches: the worker loads one word a batch. Somebody does: it copies what is demanded (one packet in so many,
- * so many bytes of each) between its walk and the transmit call, for that may rewrite headers; when the kernel has spoken,
+ * drawn by counting down, and so many bytes of each) between its walk and the transmit call, for that may rewrite headers; when the kernel has spoken,
  * it completes the verdicts and shows the whole batch to the reader with one store. Where the ring is full, the record is
  * lost and counted, and the packet goes on. There is no bell: the main thread looks while somebody watches.
  *
@@ -16,6 +16,7 @@
  */
 import { constants as osConstants } from 'node:os';
 import { incrementTtl } from '../packet/ipv4.js';
+import type { CutPacket } from './cut-packet.js';
 import { ADDRESS, DESCRIPTOR_WORDS, ERROR, FORWARD, LENGTH, OFFSET, PORT, VERDICT } from './descriptors.js';
 import { FIRST_FAILED, LAST_FAILED, SEGMENTS } from './descriptors.js';
 import { DropReason } from './drop-reasons.js';
@@ -110,11 +111,9 @@ export interface TapWriterOptions {
   readonly direction: 'encap' | 'decap';
   readonly arena: Buffer;
   readonly descriptors: Int32Array;
-  /**
-   * Writes packet `segment` of those that a descriptor's packet is on the wire, with -1 the super-packet itself, to
-   * `cutOffset` of the arena, and returns its bytes. The way in has none: there every descriptor is one packet of the wire.
-   */
-  readonly cut?: (descriptor: number, segment: number) => number;
+  /** The way in has none: there every descriptor is one packet of the wire. */
+  readonly cut?: CutPacket;
+  /** Where `cut` writes. */
   readonly cutOffset?: number;
 }
 
@@ -124,13 +123,20 @@ export class TapWriter {
   private readonly words: Int32Array;
   private readonly bytes: Uint8Array;
   private readonly options: TapWriterOptions;
-  /** By descriptor: whether this batch's packet has a record. */
+  /** By descriptor: whether this batch's packet was recorded as one that went on; kept where two draws may meet. */
   private readonly recorded: Uint8Array;
+  /** The kernel may still refuse these, and then they are to be recorded as dropped: how many, and which. */
+  private waiting = 0;
+  private readonly waitingFor: Int32Array;
   private demand = 0;
+  /** Packets, of whatever verdict, until the next that is recorded if it went on. */
   private untilPassed = 0;
+  /** The same for one that is dropped. */
   private untilDropped = 0;
   /** Where the next record goes; the reader learns it when the batch is complete. */
   private head = 0;
+  /** Packets of this batch that were recorded. */
+  private records = 0;
   private seconds = 0;
   private nanoseconds = 0;
   private batchPackets = 0;
@@ -142,6 +148,7 @@ export class TapWriter {
     this.words = new Int32Array(shared, HEADER_BYTES, RING_BYTES / 4);
     this.bytes = new Uint8Array(shared, HEADER_BYTES, RING_BYTES);
     this.recorded = new Uint8Array(descriptors.length / DESCRIPTOR_WORDS);
+    this.waitingFor = new Int32Array(descriptors.length / DESCRIPTOR_WORDS);
     this.head = this.header[HEAD];
   }
 
@@ -154,41 +161,54 @@ export class TapWriter {
     }
     if (demand !== this.demand) this.begin(demand);
     this.batchPackets = count;
-    [this.seconds, this.nanoseconds] = process.hrtime();
-    this.recorded.fill(0, 0, count);
-    const { descriptors } = this.options;
+    this.waiting = 0;
+    this.records = 0;
     const everyPassed = this.header[EVERY_PASSED];
     const everyDropped = this.header[EVERY_DROPPED];
-    for (let at = 0; at < count * DESCRIPTOR_WORDS; at += DESCRIPTOR_WORDS) {
-      if (descriptors[at + VERDICT] === FORWARD) {
-        if (everyPassed > 0 && --this.untilPassed <= 0) {
-          this.untilPassed = distance(everyPassed);
-          this.record(at, everyPassed);
-        }
-      } else if (everyDropped > 0 && --this.untilDropped <= 0) {
-        this.untilDropped = distance(everyDropped);
-        this.record(at, everyDropped);
-      }
+    // One in so many of all packets is looked at, so that a batch without one of those costs a comparison or two. Where the
+    // passed and the dropped are wanted equally often, one draw is for both.
+    const together = everyPassed === everyDropped;
+    if (!together) this.recorded.fill(0, 0, count);
+    if (everyPassed > 0) {
+      let index = this.untilPassed - 1;
+      for (; index < count; index += distance(everyPassed)) this.look(index, true, together);
+      this.untilPassed = index - count + 1;
+    }
+    if (everyDropped > 0 && !together) {
+      let index = this.untilDropped - 1;
+      for (; index < count; index += distance(everyDropped)) this.look(index, false, true);
+      this.untilDropped = index - count + 1;
     }
   }
 
   /** After transmit: completes the verdicts, and shows the records to the reader. */
-  conclude(count: number): void {
-    if (this.demand === 0) return;
+  conclude(): void {
+    if (this.demand === 0 || this.waiting + this.records === 0) return;
+    const { waitingFor } = this;
     const { descriptors } = this.options;
     this.completeVerdicts();
     const everyDropped = this.header[EVERY_DROPPED];
-    for (let index = 0, at = 0; everyDropped > 0 && index < count; index++, at += DESCRIPTOR_WORDS) {
-      // What the kernel refused counts as dropped, whether or not it was to be recorded while it went on.
-      if (descriptors[at + VERDICT] !== FORWARD || descriptors[at + ERROR] === 0 || this.recorded[index] !== 0)
-        continue;
-      if (--this.untilDropped > 0) continue;
-      this.untilDropped = distance(everyDropped);
+    for (let next = 0; next < this.waiting; next++) {
+      const at = waitingFor[next] * DESCRIPTOR_WORDS;
+      if (descriptors[at + ERROR] === 0) continue;
       const start = this.head;
       this.record(at, everyDropped);
       this.completeVerdicts(start);
     }
     Atomics.store(this.header, HEAD, this.head);
+  }
+
+  /** Records a packet that was drawn, if it is one of those that were drawn for. */
+  private look(index: number, passed: boolean, dropped: boolean): void {
+    const at = index * DESCRIPTOR_WORDS;
+    if (this.options.descriptors[at + VERDICT] !== FORWARD) {
+      if (dropped) this.record(at, this.header[EVERY_DROPPED]);
+    } else if (passed) {
+      this.recorded[index] = 1;
+      this.record(at, this.header[EVERY_PASSED]);
+    } else if (this.recorded[index] === 0) {
+      this.waitingFor[this.waiting++] = index;
+    }
   }
 
   private begin(demand: number): void {
@@ -202,15 +222,17 @@ export class TapWriter {
     const index = at / DESCRIPTOR_WORDS;
     const segments = Math.max(1, descriptors[at + SEGMENTS]);
     const wirePackets = cut !== undefined && this.header[WIRE_PACKETS] !== 0;
-    this.recorded[index] = 1;
+    const keptBytes = this.header[KEPT_BYTES];
+    // Read for the first record of a batch only: of most batches a sample has none.
+    if (this.records++ === 0) [this.seconds, this.nanoseconds] = process.hrtime();
     if (segments > 1 && cut !== undefined) {
       // It lies in the arena with gaps in it, and once it is sent with the header of its first segment.
-      this.push(at, every, arena, cutOffset, cut(index, NOT_CUT), NOT_CUT);
+      this.push(at, every, arena, cutOffset, cut(index, NOT_CUT, keptBytes), NOT_CUT);
     } else if (!wirePackets) {
       this.push(at, every, arena, descriptors[at + OFFSET], descriptors[at + LENGTH], NOT_CUT);
     }
     for (let segment = 0; wirePackets && segment < segments; segment++) {
-      this.push(at, every, arena, cutOffset, cut(index, segment), segments > 1 ? segment : NOT_CUT);
+      this.push(at, every, arena, cutOffset, cut(index, segment, keptBytes), segments > 1 ? segment : NOT_CUT);
     }
   }
 
@@ -272,6 +294,8 @@ export class TapWriter {
       if (words[word + REASON] === FORWARD && this.failed(at, words[word + SEGMENT])) {
         words[word + ERRNO] = descriptors[at + ERROR];
         words[word + REASON] = this.reasonFor(descriptors[at + ERROR]);
+        // Whatever it was drawn as, now it is one of the dropped.
+        words[word + EVERY] = Math.max(1, this.header[EVERY_DROPPED]);
       }
       position = (position + words[word + SIZE]) | 0;
     }
@@ -295,7 +319,7 @@ export class TapWriter {
  * every thousandth packet might always be the same flow's.
  */
 function distance(every: number): number {
-  return 1 + Math.floor(Math.random() * (2 * every - 1));
+  return every <= 1 ? 1 : 1 + Math.floor(Math.random() * (2 * every - 1));
 }
 
 /** The main thread's side. */

@@ -15,6 +15,7 @@ import {
   MAX_PACKET_BYTES,
 } from './descriptors.js';
 import { Encapsulator } from './encap.js';
+import type { CutPacket } from './cut-packet.js';
 import { ForwardingTableReader } from './forwarding-table-reader.js';
 import { DecapBatch, deviceDeleted, EncapBatch, pause, type PacketBatch } from './native.js';
 import type { PacketWalker, PacketWalkerOptions } from './packet-walker.js';
@@ -84,7 +85,7 @@ function run(data: WorkerData): void {
       walker.walk(received);
       tap.observe(received);
       const stepsDown = batch.transmit(received);
-      tap.conclude(received);
+      tap.conclude();
       walker.settle(received);
       counters.flush();
       for (let step = 0; step < stepsDown; step++) parentPort?.postMessage(batch.takeStepDown());
@@ -106,7 +107,7 @@ function encapLane({ tunFd, socketFd, wakeupFd, offloads, tap: shared }: WorkerD
   const arena = Buffer.allocUnsafeSlow(ENCAP_ARENA_BYTES);
   const descriptors = new Int32Array(ENCAP_BATCH_PACKETS * DESCRIPTOR_WORDS);
   const batch = new EncapBatch({ arena, descriptors, tunFd, socketFd, wakeupFd, offloads });
-  const cut = (descriptor: number, segment: number): number => batch.cut(descriptor, segment);
+  const cut: CutPacket = (descriptor, segment, keptBytes) => batch.cut(descriptor, segment, keptBytes);
   const cutOffset = arena.length - MAX_PACKET_BYTES;
   const tap = new TapWriter({ shared, direction: 'encap', arena, descriptors, cut, cutOffset });
   return { batch, walker: new Encapsulator({ ...parts, arena, descriptors, cut }), tap };

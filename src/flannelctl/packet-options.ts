@@ -69,7 +69,8 @@ function addReasons(text: string, earlier: readonly string[] = []): readonly str
   return [...earlier, ...text.split(',')];
 }
 
-function fraction(text: string): number {
+/** Reads `1/N`; returns the N. */
+export function fraction(text: string): number {
   const match = /^1\/([1-9]\d{0,8})$/.exec(text);
   if (match === null) throw new InvalidArgumentError('expected one in a whole number, such as 1/1000.');
   return Number(match[1]);

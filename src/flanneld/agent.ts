@@ -2,6 +2,9 @@
  * The life of an agent, from top to bottom: configuration → interface → lease → backend → firewall → subnet.env →
  * ready → renew and watch → stop.
  *
+ * Where an earlier run has left a snapshot of what the store told it, packets flow by that before the store is asked, and
+ * the store's answers correct it.
+ *
  * What may be repaired while it runs is waited for: the configuration, the interface, a free subnet and the store are
  * tried again, together and from the beginning, until all of them are there, since the repair of one (a wider network)
  * may be what another needs. What this host refuses for good, such as a device that may not be opened, ends the agent
@@ -14,7 +17,7 @@ import { FlannelError, NetworkConfigError, type ErrorCode } from '../errors.js';
 import type { ExternalInterface } from '../host/external-interface.js';
 import type { Logger } from '../log.js';
 import type { ServiceNotifier } from '../observe/sd-notify.js';
-import { formatIpv4, formatPrefix, prefixContains, type Ipv4Prefix } from '../packet/address.js';
+import { formatIpv4, formatPrefix, prefixContains, prefixesEqual, type Ipv4Prefix } from '../packet/address.js';
 import { ReasonReporter } from '../reason-reporter.js';
 import type { Lease } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config.js';
@@ -25,6 +28,7 @@ import { keepBackend } from './keep-backend.js';
 import { keepOwnLease, leaseFields } from './own-lease.js';
 import type { KnownLeases } from './known-leases.js';
 import { isAbort, persist, within } from './persistence.js';
+import type { SnapshotFile } from './snapshot-file.js';
 
 /** What an agent is made of; `run-agent.ts` puts the real ones together. */
 export interface AgentParts {
@@ -35,6 +39,7 @@ export interface AgentParts {
   readonly state: AgentState;
   readonly host: NodeHost;
   readonly notifier: ServiceNotifier | undefined;
+  readonly snapshots: Pick<SnapshotFile, 'read' | 'follow' | 'changed' | 'flush'>;
   /** @throws NetworkConfigError for a type that is not known */
   backendOfType(type: string): Promise<Backend>;
 }
@@ -60,6 +65,9 @@ const REPAIRABLE: ReadonlySet<ErrorCode> = new Set(['CONFIG', 'STORE', 'LEASE', 
 /** The backend's workers get this long to stop. */
 const BACKEND_STOP_MS = 500;
 
+/** The snapshot gets as long to be written at the end. */
+const SNAPSHOT_WRITE_MS = 200;
+
 /** What start-up has found, before anything on this host is changed. */
 interface Plan {
   readonly config: NetworkConfig;
@@ -67,6 +75,12 @@ interface Plan {
   readonly external: ExternalInterface;
   readonly request: LeaseRequest;
   readonly lease: Lease;
+}
+
+/** A backend that runs by what an earlier run knew. */
+interface Resumed {
+  readonly plan: Plan;
+  readonly running: RunningBackend;
 }
 
 export class Agent {
@@ -77,6 +91,8 @@ export class Agent {
   /** Ends everything that runs beside the main course: with the stop, or with the failure of one of them. */
   readonly #life = new AbortController();
   #watching: { readonly config: string; readonly end: AbortController } | undefined;
+  /** The configuration under which the known leases are those of an earlier run. */
+  #remembered: string | undefined;
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
@@ -96,10 +112,11 @@ export class Agent {
     stop.addEventListener('abort', end);
     if (stop.aborted) end();
     try {
+      const resumed = await this.#resume();
       const plan = await this.#prepare();
       this.#enter('backend');
       for (const warning of await this.#parts.host.warnings()) this.#logger.warn(warning);
-      const backend = await this.#startBackend(plan);
+      const backend = await this.#backendFor(plan, resumed);
       this.#beside(
         keepBackend({
           ...this.#parts,
@@ -122,6 +139,49 @@ export class Agent {
     }
   }
 
+  /**
+   * Goes on where the last run left off, by what it knew: packets flow before the store is asked. `undefined` where
+   * nothing is known of it, or what is known does not fit this host any more.
+   */
+  async #resume(): Promise<Resumed | undefined> {
+    const snapshot = await this.#parts.snapshots.read(this.#options.etcd.prefix);
+    if (snapshot === undefined) return undefined;
+    const { config, own: lease, leases } = snapshot;
+    try {
+      const backend = await this.#parts.backendOfType(config.backend.type);
+      const { external, publicIp } = await this.#underlayFor(config, backend);
+      if (lease.publicIp !== publicIp) {
+        throw new FlannelError(
+          'LEASE',
+          `it is of the node ${formatIpv4(lease.publicIp)}, and this is ${formatIpv4(publicIp)}`,
+        );
+      }
+      this.#remembered = describe(config);
+      this.#parts.leases.remember(leases);
+      this.#logger.info('going on as the last run knew the network, until the store answers', {
+        leases: leases.length,
+      });
+      const plan = { config, backend, external, request: leaseRequest(publicIp, backend, lease.subnet), lease };
+      const running = await this.#startBackend(plan);
+      this.#state.lease = lease;
+      return { plan, running };
+    } catch (error) {
+      if (!(error instanceof FlannelError)) throw error;
+      this.#logger.warn(`the snapshot of the last run is not used: ${error.message}`);
+      return undefined;
+    }
+  }
+
+  /** The backend that runs already, where the store has confirmed what it runs by; else a new one. */
+  async #backendFor(plan: Plan, resumed: Resumed | undefined): Promise<RunningBackend> {
+    if (resumed === undefined) return this.#startBackend(plan);
+    const change = difference(resumed.plan, plan);
+    if (change === undefined) return resumed.running;
+    this.#logger.warn(`${change} since the last run: the backend is started again`);
+    await resumed.running.stop();
+    return this.#startBackend(plan);
+  }
+
   /** Configuration, interface and lease: tried together until all three are there. */
   async #prepare(): Promise<Plan> {
     const reasons = new ReasonReporter((reason) => this.#logger.warn(reason));
@@ -137,22 +197,11 @@ export class Agent {
         const backend = await this.#parts.backendOfType(config.backend.type);
 
         enter('interface');
-        const external = await this.#parts.host.chooseInterface();
-        const publicIp = this.#options.underlay.publicIp ?? external.address;
-        backend.validate(config, external);
-        this.#parts.host.checkInterface(external, config);
-        refuseLoop(config, publicIp);
-        this.#learnConfig(config);
-        this.#learnInterface(external, publicIp);
+        const { external, publicIp } = await this.#underlayFor(config, backend);
 
         enter('lease');
         this.#watchLeases(config);
-        const request = {
-          publicIp,
-          publicIpv6: null,
-          ...backend.leaseAttributes(),
-          previousSubnet: await this.#parts.host.previousSubnet(),
-        };
+        const request = leaseRequest(publicIp, backend, await this.#parts.host.previousSubnet());
         const lease = await this.#parts.manager.acquireLease(config, request, this.#life.signal);
         return { config, backend, external, request, lease };
       },
@@ -170,6 +219,21 @@ export class Agent {
     this.#state.lease = plan.lease;
     this.#logger.debug('lease taken', leaseFields(plan.lease));
     return plan;
+  }
+
+  /** The interface to send by, fit for the network, and the address that others reach it at. */
+  async #underlayFor(
+    config: NetworkConfig,
+    backend: Backend,
+  ): Promise<{ readonly external: ExternalInterface; readonly publicIp: number }> {
+    const external = await this.#parts.host.chooseInterface();
+    const publicIp = this.#options.underlay.publicIp ?? external.address;
+    backend.validate(config, external);
+    this.#parts.host.checkInterface(external, config);
+    refuseLoop(config, publicIp);
+    this.#learnConfig(config);
+    this.#learnInterface(external, publicIp);
+    return { external, publicIp };
   }
 
   async #startBackend({ config, backend, external, request, lease }: Plan): Promise<RunningBackend> {
@@ -230,6 +294,18 @@ export class Agent {
       subnetFile: this.#options.subnetFile,
     });
     this.#beside(this.#keepRules(plan));
+    this.#keepSnapshot();
+  }
+
+  /** From here on what the store tells is kept for the next start. */
+  #keepSnapshot(): void {
+    const { leases, snapshots } = this.#parts;
+    leases.observe(() => snapshots.changed());
+    snapshots.follow(() => {
+      const { config, lease: own } = this.#state;
+      if (config === undefined || own === undefined || !leases.complete) return undefined;
+      return { prefix: this.#options.etcd.prefix, config, own, leases: [...leases.values()] };
+    });
   }
 
   /** Puts back the rules that others remove. */
@@ -252,7 +328,8 @@ export class Agent {
     const shown = describe(config);
     if (this.#watching?.config === shown) return;
     this.#watching?.end.abort();
-    this.#parts.leases.clear();
+    if (this.#remembered !== shown) this.#parts.leases.clear();
+    this.#remembered = undefined;
     const end = new AbortController();
     this.#watching = { config: shown, end };
     this.#life.signal.addEventListener('abort', () => end.abort(), { once: true, signal: end.signal });
@@ -267,12 +344,13 @@ export class Agent {
   }
 
   async #stop(): Promise<void> {
-    const { manager, notifier } = this.#parts;
+    const { manager, notifier, snapshots } = this.#parts;
     this.#state.phase = 'stopping';
     notifier?.stopping();
     this.#life.abort();
     const backend = this.#state.runningBackend;
     if (backend !== undefined) await within(BACKEND_STOP_MS, backend.stop());
+    await within(SNAPSHOT_WRITE_MS, snapshots.flush());
     manager.close();
   }
 
@@ -322,8 +400,22 @@ function refuseLoop(config: NetworkConfig, publicIp: number): void {
   );
 }
 
-/** A configuration as text, to tell whether it has changed. */
-function describe(config: NetworkConfig): string {
+function leaseRequest(publicIp: number, backend: Backend, previousSubnet: Ipv4Prefix | undefined): LeaseRequest {
+  return { publicIp, publicIpv6: null, ...backend.leaseAttributes(), previousSubnet };
+}
+
+/** What of that which a backend is made for differs, for a log line; `undefined` when nothing does. */
+function difference(before: Plan, now: Plan): string | undefined {
+  if (describe(before.config) !== describe(now.config)) return 'the network configuration has changed';
+  if (describe(before.external) !== describe(now.external)) return 'the external interface has changed';
+  if (!prefixesEqual(before.lease.subnet, now.lease.subnet)) {
+    return `the subnet has changed from ${formatPrefix(before.lease.subnet)} to ${formatPrefix(now.lease.subnet)}`;
+  }
+  return before.request.publicIp === now.request.publicIp ? undefined : 'the public address has changed';
+}
+
+/** As text, to tell whether it has changed. */
+function describe(config: NetworkConfig | ExternalInterface): string {
   return JSON.stringify(config, (_key, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
 }
 

@@ -6,6 +6,7 @@ import { findLinks } from '../host/link.js';
 import { livingDaemonError, probeControlSocket } from '../observe/control-server.js';
 import { readSubnetEnv } from '../subnet/subnet-env.js';
 import type { FlanneldOptions } from './flags.js';
+import { snapshotPath } from './snapshot-file.js';
 
 /**
  * Takes away everything that this network (told by `--etcd-prefix` and `--subnet-file`) made on this host, and answers
@@ -31,7 +32,8 @@ export async function cleanUp(options: FlanneldOptions, print: (line: string) =>
   const removed = [...report.removed];
   const failed = [...report.failed];
   // Last, for a cleanup that failed half way finds the network in it again.
-  const files = failed.length > 0 ? [] : owner.state === 'stale' ? [subnetFile, controlSocket] : [subnetFile];
+  const own = [subnetFile, snapshotPath(subnetFile)];
+  const files = failed.length > 0 ? [] : owner.state === 'stale' ? [...own, controlSocket] : own;
   for (const file of files) {
     if (!existsSync(file)) continue;
     try {

@@ -11,6 +11,18 @@ export class KnownLeases implements LeaseWatcher {
   readonly #leases = new Map<string, Lease>();
   #backend: RunningBackend | undefined;
   #complete = false;
+  #onChange: () => void = () => undefined;
+
+  /** Calls `listener` after every change that the store tells. */
+  observe(listener: () => void): void {
+    this.#onChange = listener;
+  }
+
+  /** What an earlier run knew: it counts until the store has told anew. */
+  remember(leases: readonly Lease[]): void {
+    this.clear();
+    for (const lease of leases) this.#leases.set(formatPrefix(lease.subnet), lease);
+  }
 
   /** Passes everything known, and every later change, on to a backend. */
   attach(backend: RunningBackend): void {
@@ -24,12 +36,14 @@ export class KnownLeases implements LeaseWatcher {
     for (const lease of leases) this.#leases.set(formatPrefix(lease.subnet), lease);
     this.#complete = true;
     this.#backend?.setLeases(leases);
+    this.#onChange();
   }
 
   change(changed: readonly Lease[], removed: readonly Ipv4Prefix[]): void {
     for (const lease of changed) this.#leases.set(formatPrefix(lease.subnet), lease);
     for (const subnet of removed) this.#leases.delete(formatPrefix(subnet));
     this.#backend?.changeLeases(changed, removed);
+    this.#onChange();
   }
 
   /** Forgets everything: another network is watched from now on. */

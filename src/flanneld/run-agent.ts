@@ -13,6 +13,7 @@ import type { FlanneldOptions } from './flags.js';
 import { KnownLeases } from './known-leases.js';
 import { Machine } from './machine.js';
 import { within } from './persistence.js';
+import { SnapshotFile, snapshotPath } from './snapshot-file.js';
 
 /** How long the servers get to end their connections. */
 const CLOSE_MS = 200;
@@ -39,7 +40,8 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
     health = await startHealthServer(options, state);
     const notifier = await createNotifier(logger);
     const host = new Machine(options, logger);
-    const parts = { options, logger, manager, leases, state, host, notifier, backendOfType };
+    const snapshots = new SnapshotFile(snapshotPath(options.subnetFile), logger);
+    const parts = { options, logger, manager, leases, state, host, notifier, snapshots, backendOfType };
     await new Agent(parts).run(stop);
     logger.info(state.lease === undefined ? 'stopped' : 'stopped; the lease stays in the store');
   } finally {

@@ -90,6 +90,31 @@ export function parseNetworkConfig(json: string, options: NetworkConfigOptions):
   return { ...ipv4, enableIpv4, enableIpv6, enableNftables, ...ipv6, backend: backendConfig(fields, options) };
 }
 
+/** Writes a configuration, defaults included: read again, it says the same. */
+export function formatNetworkConfig(config: NetworkConfig): string {
+  const { ipv6, backend } = config;
+  // Without IPv4 there may be no Network to write.
+  const ipv4 = config.network.length > 0 && {
+    Network: formatPrefix(config.network),
+    SubnetLen: config.subnetLength,
+    SubnetMin: formatIpv4(config.subnetMin),
+    SubnetMax: formatIpv4(config.subnetMax),
+  };
+  return JSON.stringify({
+    ...ipv4,
+    EnableIPv4: config.enableIpv4,
+    EnableIPv6: config.enableIpv6,
+    EnableNFTables: config.enableNftables,
+    ...(ipv6 && {
+      IPv6Network: formatIpv6Prefix(ipv6.network),
+      IPv6SubnetLen: ipv6.subnetLength,
+      IPv6SubnetMin: formatIpv6(ipv6.subnetMin),
+      IPv6SubnetMax: formatIpv6(ipv6.subnetMax),
+    }),
+    Backend: { Type: backend.type, Port: backend.port, MTU: backend.mtuBytes },
+  });
+}
+
 /**
  * The keys of a configuration that nothing reads, such as misspelt ones: flannel and this project ignore them in
  * silence, so that `flannelctl network check` had better say them.

@@ -2,9 +2,9 @@
  * `subnet.env`: the file by which Docker, the CNI plugin and scripts learn this node's subnet. They source it from a
  * shell at any moment, so that it is replaced whole or not at all.
  */
-import { open, mkdir, readFile, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { errorMessage, FlannelError } from '../errors.js';
+import { replaceFile } from '../replace-file.js';
 import { formatIpv4, formatPrefix, parseIpv4, prefixOf } from '../packet/address.js';
 import type { Ipv4Prefix } from '../packet/address.js';
 
@@ -51,28 +51,13 @@ export function parseSubnetEnv(text: string): Partial<SubnetEnv> {
 }
 
 /**
- * Writes the file: into a temporary one beside it, onto the disk, then renamed over the old one. Mode 0644; a missing
- * folder is created.
+ * Replaces the file, mode 0644; a missing folder is created.
  * @throws FlannelError `HOST`
  */
 export async function writeSubnetEnv(path: string, env: SubnetEnv): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}`);
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-    // Left by a run that was killed half way; its mode may be anything.
-    await rm(temporary, { force: true });
-    const file = await open(temporary, 'wx', 0o644);
-    try {
-      // The umask may have taken bits away.
-      await file.chmod(0o644);
-      await file.writeFile(formatSubnetEnv(env));
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
+    await replaceFile(path, formatSubnetEnv(env), 0o644);
   } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined);
     throw new FlannelError('HOST', `subnet file ${path} cannot be written: ${errorMessage(error)}`, { cause: error });
   }
 }

@@ -96,6 +96,33 @@ describe('a restart', () => {
     await untilBothWays();
   });
 
+  test('a start while etcd does not answer forwards as the last run knew the network, unready until etcd is back', async () => {
+    const subnet = subnetOf(node1);
+    await node1.running.stop();
+    cluster.etcd.pause();
+    try {
+      const daemon = node1.launch();
+      await untilBothWays();
+      const { state, lease, backend } = await daemon.status();
+      assert.deepEqual([state, lease?.subnet], ['configuration', subnet.replace('.1/24', '.0/24')]);
+      assert.equal(backend?.table.leases, 1);
+    } finally {
+      cluster.etcd.resume();
+    }
+    await node1.running.ready();
+    assert.equal(node1.running.said(/packets flow/).length, 1, 'the backend goes on');
+    await untilBothWays();
+  });
+
+  test('a snapshot that makes no sense is told once, and the start waits for etcd', async () => {
+    await node1.running.stop();
+    writeFileSync(`${node1.running.subnetFile}.snapshot`, 'flannelette-snapshot 99\nnonsense');
+    const daemon = await node1.start();
+    assert.equal(daemon.said(/snapshot .* is not used: .*99/).length, 1, daemon.evidence);
+    assert.doesNotMatch(daemon.output, /going on as the last run/);
+    await untilBothWays();
+  });
+
   test('a stop during start-up ends it with 0 as well', async () => {
     await node2.running.stop();
     const early = node2.launch([`--etcd-prefix=/absent`]);

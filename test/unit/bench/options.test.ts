@@ -69,6 +69,7 @@ const WRONG: readonly (readonly [args: string, complaint: RegExp])[] = [
   ['--measure tcp,speed', /no measure "speed"/],
   ['--contenders ipip', /no contender "ipip"/],
   ['--without gso', /no offload "gso"/],
+  ['--traced 1000', /such as 1\/1000/],
   ['--peer openvpn', /expected flanneld, wireguard-go, nebula/],
   ['--peer flanneld=', /expected flanneld/],
   ['--peer nebula --peer nebula=/x', /nebula is given twice/],
@@ -89,6 +90,11 @@ for (const [args, complaint] of WRONG) {
   });
 }
 
+test('a trace to measure the cost of is one of one packet in so many', () => {
+  assert.equal(parse().tracedEvery, undefined);
+  assert.equal(parse('--traced', '1/1000').tracedEvery, 1000);
+});
+
 test('help goes to whoever asked for it, and nothing is run', () => {
   let printed = '';
   assert.equal(
@@ -98,9 +104,10 @@ test('help goes to whoever asked for it, and nothing is run', () => {
   for (const option of ['--quick', '--ladder', '--peer', '--append']) assert.ok(printed.includes(option), option);
 });
 
-test('a comparison needs a revision and rounds enough for an interval', () => {
+test('a comparison needs a revision or a trace, and rounds enough for an interval', () => {
   assert.equal(parseCompareOptions(['main', '--rounds', '4'], ignore)?.base, 'main');
   assert.deepEqual(parseCompareOptions(['main'], ignore)?.measures, ['tcp', 'udp-64']);
+  assert.equal(parseCompareOptions(['--traced', '1/50'], ignore)?.tracedEvery, 50);
   assert.throws(() => parseCompareOptions([], ignore), UsageError);
   assert.throws(() => parseCompareOptions(['main', '--rounds', '1'], ignore), UsageError);
   assert.throws(() => parseCompareOptions(['main', 'other'], ignore), UsageError);

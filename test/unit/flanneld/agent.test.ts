@@ -5,7 +5,7 @@ import type { Backend, BackendOptions, RunningBackend } from '../../../src/backe
 import type { BackendStatus } from '../../../src/backend/status.js';
 import { FlannelError, NetworkConfigError } from '../../../src/errors.js';
 import { AgentState } from '../../../src/flanneld/agent-state.js';
-import { Agent, type NodeHost } from '../../../src/flanneld/agent.js';
+import { Agent, type AgentParts, type NodeHost } from '../../../src/flanneld/agent.js';
 import { readInvocation, type FlanneldOptions } from '../../../src/flanneld/flags.js';
 import { KnownLeases } from '../../../src/flanneld/known-leases.js';
 import { checkOutsideNetwork, type ExternalInterface } from '../../../src/host/external-interface.js';
@@ -15,6 +15,7 @@ import { StoreStatistics } from '../../../src/observe/store-statistics.js';
 import { parseIpv4, parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
 import type { Lease } from '../../../src/subnet/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../../src/subnet/network-config.js';
+import type { StoreSnapshot } from '../../../src/subnet/store-snapshot.js';
 import type { LeaseRequest, LeaseWatcher, OwnLeaseWatcher, SubnetManager } from '../../../src/subnet/subnet-manager.js';
 
 function address(text: string): number {
@@ -88,6 +89,8 @@ class Node {
   acquireLease: (request: LeaseRequest, signal: AbortSignal) => Promise<Lease> = () => Promise.resolve(OWN);
   chooseInterface: () => Promise<ExternalInterface> = () => Promise.resolve(EXTERNAL);
   startBackend: (options: BackendOptions) => Promise<void> = () => Promise.resolve();
+  /** What the last run left, and what this one leaves. */
+  snapshot: StoreSnapshot | undefined;
   ensureRules: () => Promise<void> = () => Promise.resolve();
   writeSubnetFile: () => Promise<void> = () => Promise.resolve();
 
@@ -122,8 +125,22 @@ class Node {
         (_path, message) => this.notified.push(message),
         this.logger,
       ),
+      snapshots: this.snapshots(),
       backendOfType: () => Promise.resolve(this.backend()),
     });
+  }
+
+  private snapshots(): AgentParts['snapshots'] {
+    let source: () => StoreSnapshot | undefined = () => undefined;
+    return {
+      read: () => Promise.resolve(this.snapshot),
+      follow: (followed) => (source = followed),
+      changed: () => undefined,
+      flush: () => {
+        this.snapshot = source() ?? this.snapshot;
+        return Promise.resolve();
+      },
+    };
   }
 
   private manager(): SubnetManager {
@@ -290,6 +307,85 @@ describe('the life of an agent', () => {
       assert.equal(node.state.leases(), 2);
     });
     assert.ok(node.events.includes('change 1 1'));
+  });
+
+  describe('after an earlier run', () => {
+    const prefix = '/coreos.com/network';
+    const earlier: StoreSnapshot = { prefix, config: CONFIG, own: OWN, leases: [OWN, PEER] };
+
+    test('lets packets flow by what that knew before the store answers, and goes on with that backend', async () => {
+      const node = new Node();
+      node.snapshot = earlier;
+      let known: readonly Lease[] = [];
+      node.startBackend = ({ leases }) => {
+        known = leases;
+        return Promise.resolve();
+      };
+      await node.whileReady(() => undefined);
+      assert.deepEqual(known, [OWN, PEER]);
+      assert.deepEqual(node.events, [
+        ...['interface', 'backend', 'configuration', 'interface', 'watch', 'table 2', 'lease', 'keep', 'rules'],
+        ...['subnet.env', 'backend stop', 'close'],
+      ]);
+    });
+
+    test('forwards without a store, unready, with the leases of that run', async () => {
+      const node = new Node();
+      node.snapshot = earlier;
+      node.networkConfig = never;
+      const life = node.run();
+      await until(() => node.events.includes('configuration'));
+      assert.match(node.state.notReadyReason() ?? '', /waiting for the network configuration/);
+      assert.deepEqual(
+        node.state.leaseAnswers().map(({ subnet, own }) => [subnet, own]),
+        [
+          ['10.5.1.0/24', true],
+          ['10.5.2.0/24', false],
+        ],
+      );
+      node.stop.abort();
+      await life;
+      assert.equal(node.events.at(-2), 'backend stop');
+      assert.equal(node.snapshot, earlier);
+    });
+
+    const changes: [string, Partial<StoreSnapshot>, RegExp][] = [
+      ['another subnet', { own: lease('10.5.9.0/24', '192.0.2.1') }, /the subnet has changed from 10\.5\.9\.0\/24/],
+      [
+        'another configuration',
+        { config: parseNetworkConfig('{"Network": "10.6.0.0/16"}', { backendTypes: ['udp'] }) },
+        /the network configuration has changed/,
+      ],
+    ];
+    for (const [what, change, line] of changes) {
+      test(`starts the backend again when the store has ${what} for it`, async () => {
+        const node = new Node();
+        node.snapshot = { ...earlier, ...change };
+        await node.whileReady(() => undefined);
+        assert.deepEqual(
+          node.events.filter((event) => event.startsWith('backend')),
+          ['backend', 'backend stop', 'backend', 'backend stop'],
+        );
+        assert.equal(node.lines.filter((text) => line.test(text)).length, 1, node.lines.join('\n'));
+      });
+    }
+
+    test('waits for the store where this host has another address now', async () => {
+      const node = new Node(['--public-ip=192.0.2.7']);
+      node.snapshot = earlier;
+      await node.whileReady(() => undefined);
+      assert.ok(node.events.indexOf('configuration') < node.events.indexOf('backend'));
+      assert.equal(
+        node.lines.filter((text) => /snapshot of the last run is not used: .*192\.0\.2\.1/.test(text)).length,
+        1,
+      );
+    });
+
+    test('leaves what the store told for the next', async () => {
+      const node = new Node();
+      await node.whileReady(() => undefined);
+      assert.deepEqual(node.snapshot, { prefix, config: CONFIG, own: OWN, leases: [OWN, PEER] });
+    });
   });
 
   const troubles: [string, (node: Node, error: Error) => void, Error, RegExp][] = [

@@ -66,7 +66,7 @@ class Worker {
     this.descriptors[PORT] = 8285;
     this.descriptors[SEGMENTS] = segments;
     this.writer.observe(1);
-    this.writer.conclude(1);
+    this.writer.conclude();
   }
 }
 

@@ -1,0 +1,7 @@
+/**
+ * Writes packet `segment` of those that a descriptor's packet is on the wire, with -1 the super-packet itself, into the
+ * last `MAX_PACKET_BYTES` of an outgoing worker's arena, its checksums complete. Of its payload no more is written than
+ * makes `keptBytes`.
+ * @returns the bytes that the packet has, written or not
+ */
+export type CutPacket = (descriptor: number, segment: number, keptBytes: number) => number;
