@@ -103,6 +103,7 @@ int DecapBatch::TakeApart() {
     descriptor[kAddress] = static_cast<int32_t>(ntohl(sender.sin_addr.s_addr));
     descriptor[kPort] = ntohs(sender.sin_port);
     descriptor[kSegments] = 1;
+    descriptor[kMerged] = 1;
     taken_bytes_ += bytes;
     if (taken_bytes_ < length) continue;
     message_++;
@@ -139,7 +140,11 @@ void DecapBatch::Transmit(size_t count) {
       continue;
     }
     if (error == 0 && write.count > 1) refused_in_a_row_ = 0;
-    for (uint32_t member = 0; member < write.count; member++) Descriptor(write.indices[member])[kError] = error;
+    for (uint32_t member = 0; member < write.count; member++) {
+      int32_t* const descriptor = Descriptor(write.indices[member]);
+      descriptor[kError] = error;
+      descriptor[kMerged] = static_cast<int32_t>(write.count);
+    }
   }
 }
 

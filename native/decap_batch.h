@@ -3,7 +3,7 @@
 //
 // A round is Receive, a walk in TypeScript over the descriptors, Transmit. Receive fills kOffset, kLength, kAddress, kPort
 // and kSegments (always 1) of descriptors 0 … result-1, one for each datagram that was on the wire; the walk writes kVerdict
-// and may shorten kLength; Transmit takes those with kForward and fills their kError.
+// and may shorten kLength; Transmit takes those with kForward and fills their kError and kMerged.
 #ifndef FLANNELETTE_DECAP_BATCH_H_
 #define FLANNELETTE_DECAP_BATCH_H_
 

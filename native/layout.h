@@ -8,7 +8,7 @@
 
 namespace flannelette {
 
-constexpr int32_t kLayoutVersion = 3;
+constexpr int32_t kLayoutVersion = 4;
 
 // A descriptor is a cache line of 32-bit integers in host byte order, for one packet as the device or the socket handed it
 // over: on the way out that may be a super-packet (GSO), which goes on the wire as several.
@@ -27,6 +27,7 @@ enum DescriptorField : size_t {
   kTooBigPackets = 11,    // outgoing: how many of those failed with EMSGSIZE, whatever befell the others; when any did,
   kFirstTooBig = 12,      // the first of them,
   kLastTooBig = 13,       // and the last
+  kMerged = 14,           // incoming, after transmit: packets that were written to the device as one, this one among them
   kDescriptorWords = 16,
 };
 

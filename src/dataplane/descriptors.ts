@@ -5,7 +5,7 @@
  */
 
 /** Of the layout below; the addon states the one it was compiled with. */
-export const LAYOUT_VERSION = 3;
+export const LAYOUT_VERSION = 4;
 
 /** Words from one descriptor to the next. */
 export const DESCRIPTOR_WORDS = 16;
@@ -41,6 +41,8 @@ export const TOO_BIG_PACKETS = 11;
 export const FIRST_TOO_BIG = 12;
 /** The last of them. */
 export const LAST_TOO_BIG = 13;
+/** Incoming, after transmit: packets that were written to the device as one, this one among them; 1 for one by itself. */
+export const MERGED = 14;
 
 /** The verdict of a packet that goes on. */
 export const FORWARD = 0;

@@ -18,7 +18,7 @@ import { constants as osConstants } from 'node:os';
 import { incrementTtl } from '../packet/ipv4.js';
 import type { CutPacket } from './cut-packet.js';
 import { ADDRESS, DESCRIPTOR_WORDS, ERROR, FORWARD, LENGTH, OFFSET, PORT, VERDICT } from './descriptors.js';
-import { FIRST_FAILED, LAST_FAILED, SEGMENTS } from './descriptors.js';
+import { FIRST_FAILED, LAST_FAILED, MERGED, SEGMENTS } from './descriptors.js';
 import { DropReason } from './drop-reasons.js';
 
 /** What a worker is to record. */
@@ -54,6 +54,8 @@ export interface TapRecord {
   readonly monotonicNs: bigint;
   /** Packets in the batch. */
   readonly batchPackets: number;
+  /** Packets that were written to the device as one, this one among them; 1 for one by itself, and on the way out. */
+  readonly merged: number;
   /** This record stands for so many packets, on average. */
   readonly every: number;
 }
@@ -99,6 +101,7 @@ const EVERY = 12;
 const DESCRIPTOR = 13;
 /** Whether the walk has taken one hop off the TTL. */
 const TTL_LOWERED = 14;
+const RECORD_MERGED = 15;
 const RECORD_HEADER_BYTES = 64;
 
 const NOT_CUT = -1;
@@ -270,6 +273,7 @@ export class TapWriter {
     words[word + EVERY] = every;
     words[word + DESCRIPTOR] = at;
     words[word + TTL_LOWERED] = verdict === FORWARD ? 1 : 0;
+    words[word + RECORD_MERGED] = 1;
     from.copy(bytes, place + RECORD_HEADER_BYTES, offset, offset + kept);
     this.head = (this.head + size) | 0;
   }
@@ -279,10 +283,11 @@ export class TapWriter {
     return verdict === FORWARD || this.options.direction === 'decap';
   }
 
-  /** Gives the records from `start` on (the batch's first, by default) what the kernel said to their packets. */
+  /** Gives the records from `start` on (the batch's first, by default) what became of their packets at the kernel. */
   private completeVerdicts(start = this.header[HEAD]): void {
     const { words } = this;
-    const { descriptors } = this.options;
+    const { descriptors, direction } = this.options;
+    const incoming = direction === 'decap';
     for (let position = start; position !== this.head;) {
       const place = (position >>> 0) % RING_BYTES;
       const word = place >>> 2;
@@ -291,6 +296,7 @@ export class TapWriter {
         continue;
       }
       const at = words[word + DESCRIPTOR];
+      if (incoming && words[word + REASON] === FORWARD) words[word + RECORD_MERGED] = descriptors[at + MERGED];
       if (words[word + REASON] === FORWARD && this.failed(at, words[word + SEGMENT])) {
         words[word + ERRNO] = descriptors[at + ERROR];
         words[word + REASON] = this.reasonFor(descriptors[at + ERROR]);
@@ -402,6 +408,7 @@ export class TapReader {
       segment: words[word + SEGMENT],
       monotonicNs: BigInt(words[word + SECONDS]) * 1_000_000_000n + BigInt(words[word + NANOSECONDS]),
       batchPackets: words[word + BATCH],
+      merged: words[word + RECORD_MERGED],
       every: words[word + EVERY],
     };
   }

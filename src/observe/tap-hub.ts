@@ -152,6 +152,7 @@ export class TapHub {
       segments: record.segments,
       segment: record.segment,
       batchPackets: record.batchPackets,
+      merged: record.merged,
       every: record.every,
     };
   }

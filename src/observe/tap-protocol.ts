@@ -70,6 +70,8 @@ export interface TapEvent {
   /** Which of them this is; -1 for a super-packet as a whole, and for a packet that was never one. */
   readonly segment: number;
   readonly batchPackets: number;
+  /** Packets that were written to the device as one, this one among them: what arrives is merged; else 1. */
+  readonly merged: number;
   /** Packets that this one stands for, on average. */
   readonly every: number;
 }
@@ -113,6 +115,7 @@ export function encodeEvent(event: TapEvent): Buffer {
   header.writeUInt32LE(event.segments, 32);
   header.writeInt32LE(event.segment, 36);
   header.writeUInt32LE(event.every, 40);
+  header.writeUInt32LE(event.merged, 44);
   return frame(EVENT, header, event.packet);
 }
 
@@ -174,6 +177,7 @@ function decodeEvent(body: Buffer): TapEvent {
     segments: body.readUInt32LE(32),
     segment: body.readInt32LE(36),
     every: body.readUInt32LE(40),
+    merged: body.readUInt32LE(44),
     packet: body.subarray(EVENT_HEADER_BYTES),
   };
 }

@@ -1,5 +1,7 @@
 // Batches with offloads: what comes out of the device as super-packets arrives at the peer as the packets that they are on
 // the wire, and what a peer sends reaches the device as writes that the kernel's segmentation turns into the same again.
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <string>
@@ -66,9 +68,20 @@ FromDevice RandomFromDevice(Random* random, PacketShape* flow, uint16_t* segment
 }
 
 std::string CutOut(Bench<EncapBatch>* bench, size_t index, int32_t segment) {
-  const int length = bench->batch->Cut(index, segment);
+  const int length = bench->batch->Cut(index, segment, kMaxPacketBytes);
   return std::string(reinterpret_cast<char*>(bench->arena.data()) + bench->arena.size() - kMaxPacketBytes,
                      static_cast<size_t>(length));
+}
+
+// Of a packet that only the beginning is wanted of, the rest stays unwritten.
+bool BeginsLike(Bench<EncapBatch>* bench, size_t index, int32_t segment, const std::string& whole, size_t kept_bytes) {
+  uint8_t* const out = bench->arena.data() + bench->arena.size() - kMaxPacketBytes;
+  memset(out, 0xee, whole.size());
+  const int length = bench->batch->Cut(index, segment, kept_bytes);
+  const size_t kept = std::min(kept_bytes, whole.size());
+  const bool rest_untouched =
+      std::all_of(out + std::max<size_t>(kept, kMaxHeaderBytes), out + whole.size(), [](uint8_t one) { return one == 0xee; });
+  return static_cast<size_t>(length) == whole.size() && memcmp(out, whole.data(), kept) == 0 && rest_untouched;
 }
 
 std::string Whole(const std::string& read) { return read.substr(kVirtioHeaderBytes); }
@@ -111,6 +124,9 @@ void WhatTheDeviceHandsOverArrivesCut(Random* random) {
           // and what the kernel refused, after it.
           EXPECT(wire.size() == 1 || CutOut(&bench, index, EncapBatch::kWhole) == Whole(packets[done + index].read));
           EXPECT(CutOut(&bench, index, segment) == wire[segment]);
+          EXPECT(BeginsLike(&bench, index, segment, wire[segment], random->Below(2000)));
+          const std::string whole = Whole(packets[done + index].read);
+          EXPECT(wire.size() == 1 || BeginsLike(&bench, index, EncapBatch::kWhole, whole, random->Below(2000)));
           expected.insert(expected.end(), wire.begin(), wire.end());
         }
         done += count;
@@ -182,12 +198,19 @@ void WhatAPeerSendsReachesTheDeviceMergedAndWhole(Random* random) {
         const size_t count = static_cast<size_t>(received);
         for (size_t index = 0; index < count; index++) bench.Forward(index, 0, 0);
         bench.batch->Transmit(count);
-        for (size_t index = 0; index < count; index++) EXPECT(bench.Field(index, kError) == 0);
+        double expected_writes = 0;
+        for (size_t index = 0; index < count; index++) {
+          EXPECT(bench.Field(index, kError) == 0);
+          EXPECT(bench.Field(index, kMerged) >= 1);
+          expected_writes += 1.0 / bench.Field(index, kMerged);
+        }
         left -= count;
+        const size_t earlier_writes = writes;
         for (const auto& flow : AtDevice(&bench, &writes)) {
           std::vector<std::string>& all = arrived[flow.first];
           all.insert(all.end(), flow.second.begin(), flow.second.end());
         }
+        EXPECT(writes - earlier_writes == static_cast<size_t>(std::lround(expected_writes)));
       }
       EXPECT(arrived == expected);
     }

@@ -19,6 +19,8 @@ export interface TracedPacket {
   readonly lease: string | null;
   /** Only of a super-packet: into how many packets it was cut for the wire. */
   readonly segments?: number;
+  /** Only of a packet that was merged on the way in: how many were written to the device as one, this one among them. */
+  readonly merged?: number;
 }
 
 export function tracedPacket(event: TapEvent, hello: TapHello): TracedPacket {
@@ -35,6 +37,7 @@ export function tracedPacket(event: TapEvent, hello: TapHello): TracedPacket {
         : { source: formatIpv4(ends.source.address), destination: formatIpv4(ends.destination.address) },
     lease: event.lease === undefined ? null : formatPrefix(event.lease),
     ...(event.segments > 1 ? { segments: event.segments } : {}),
+    ...(event.merged > 1 ? { merged: event.merged } : {}),
   };
 }
 
@@ -49,10 +52,11 @@ export interface TraceLine {
 }
 
 export function traceLine(event: TapEvent, hello: TapHello): TraceLine {
-  const { packet, lengthBytes, segments } = event;
+  const { packet, lengthBytes, segments, merged } = event;
   const ttl = packetFacts(packet, lengthBytes).ttl;
   const parts = [describePacket(packet, lengthBytes), `length ${lengthBytes}`];
   if (segments > 1) parts.push(`(super-packet, ${segments} packets on the wire)`);
+  if (merged > 1) parts.push(`(merged, ${merged} packets delivered as one)`);
   if (ttl !== null) parts.push(`ttl ${ttl}`);
   return {
     time: localTime(event.timeNs),

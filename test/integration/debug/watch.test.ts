@@ -226,14 +226,18 @@ describe('people who watch packets', () => {
     assert.equal(await watch.end(), 0);
   });
 
-  test('super-packets are shown as such', async () => {
+  test('super-packets are shown as such, and what was merged on the way in', async () => {
     const server = pod2.namespace.spawn('iperf3', ['--server', '--one-off', '--forceflush'], { stdio: 'pipe' });
     await once(server.stdout ?? server, 'data');
     const watch = await trace('tcp and greater 3000', '--direction', 'encap', '--count', '1');
+    const receiving = await Watch.start(node2, ['trace', '--json', 'tcp and greater 1000', '--direction', 'decap']);
     await pod1.namespace.exec('iperf3', ['--client', pod2.address, '--bytes', '4M']);
     assert.equal(await watch.ended(), 0, watch.stderr);
     const [{ inner, segments = 0 }] = watch.packets;
     assert.equal(segments, Math.ceil((inner.length - 52) / 1420));
+    const arrived = await receiving.sees('a merged one', ({ merged = 1 }) => merged > 1);
+    assert.ok(arrived.inner.length <= 1472, 'each is as it was on the wire');
+    assert.equal(await receiving.end(), 0);
   });
 
   test(

@@ -10,6 +10,7 @@ import {
   FORWARD,
   LAST_FAILED,
   LENGTH,
+  MERGED,
   OFFSET,
   PORT,
   SEGMENTS,
@@ -134,7 +135,7 @@ test('a record is the packet as it came, with what became of it', () => {
         lengthBytes: 84,
         segments: 1,
       },
-      ...{ segment: -1, monotonicNs: 0, batchPackets: 2, every: 1 },
+      ...{ segment: -1, monotonicNs: 0, batchPackets: 2, merged: 1, every: 1 },
     },
   );
   assert.equal(dropped.reason, DropReason.NoLease);
@@ -149,6 +150,19 @@ test('on the way in, a dropped packet has its sender', () => {
   tapped.reader.demand(EVERYTHING);
   const [record] = tapped.round([{ packet: good, verdict: DropReason.SpoofedSource }]);
   assert.deepEqual([record.reason, record.underlayAddress], [DropReason.SpoofedSource, NEXT_HOP]);
+});
+
+test('on the way in, a record says how many packets were written as one with it', () => {
+  const tapped = new Tapped('decap');
+  tapped.reader.demand(EVERYTHING);
+  const dropped = { packet: good, verdict: DropReason.SpoofedSource };
+  const records = tapped.round([{ packet: good }, dropped, { packet: good }, { packet: good }], () => {
+    [2, 7, 2, 1].forEach((merged, index) => (tapped.descriptors[index * DESCRIPTOR_WORDS + MERGED] = merged));
+  });
+  assert.deepEqual(
+    records.map(({ merged }) => merged),
+    [2, 1, 2, 1],
+  );
 });
 
 test('what the kernel refuses is dropped for that reason, also for those who watch drops only', () => {

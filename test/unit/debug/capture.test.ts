@@ -50,6 +50,7 @@ function event(changes: Partial<TapEvent> = {}): TapEvent {
     segments: 1,
     segment: -1,
     batchPackets: 1,
+    merged: 1,
     every: 1,
     packet,
     ...changes,

@@ -27,7 +27,7 @@ function event(changes: Partial<TapEvent> = {}): TapEvent {
   return {
     ...{ timeNs: 1_795_262_400_000_000_007n, direction: 'encap', queue: 0, reason: 0, error: 0 },
     ...{ underlayAddress: address('192.168.64.2'), underlayPort: 8285, lease: parsePrefix('10.5.2.0/24') },
-    ...{ lengthBytes: packet.length, segments: 1, segment: -1, batchPackets: 1, every: 1, packet },
+    ...{ lengthBytes: packet.length, segments: 1, segment: -1, batchPackets: 1, merged: 1, every: 1, packet },
     ...changes,
   };
 }
@@ -101,6 +101,9 @@ test('a line of JSON has what scripts rely on', () => {
 test('a line for people tells a super-packet from others, and what the kernel said', () => {
   const line = traceLine(event({ segments: 45, lengthBytes: 64_000 }), hello);
   assert.match(line.packet, /udp length 64000 \(super-packet, 45 packets on the wire\) ttl 64$/);
+  const merged = event({ direction: 'decap', merged: 12 });
+  assert.match(traceLine(merged, hello).packet, /\(merged, 12 packets delivered as one\) ttl 64$/);
+  assert.deepEqual([tracedPacket(merged, hello).merged, tracedPacket(event(), hello).merged], [12, undefined]);
   assert.match(line.time, /^\d\d:\d\d:\d\d\.000000$/);
   assert.equal(line.dropped, false);
   assert.equal(

@@ -365,6 +365,7 @@ describe('the protocol', () => {
       segments: u32,
       segment: fc.integer({ min: -1, max: 65535 }),
       batchPackets: u16,
+      merged: u32,
       every: u32,
     };
     const event = fc.record(fields, { noNullPrototype: true });
