@@ -24,12 +24,11 @@ inline void SetLong(std::string* bytes, size_t at, uint32_t value) {
 
 // The one's complement sum of the bytes, taken as 16-bit words in network order.
 inline uint32_t ReferenceSum(const std::string& bytes) {
-  uint32_t sum = 0;
-  for (size_t at = 0; at < bytes.size(); at++) {
-    sum += at % 2 == 0 ? ByteAt(bytes, at) << 8 : ByteAt(bytes, at);
-    if (sum > 0xffff) sum -= 0xffff;
-  }
-  return sum;
+  uint64_t sum = 0;
+  for (size_t at = 0; at + 1 < bytes.size(); at += 2) sum += WordAt(bytes, at);
+  if (bytes.size() % 2 == 1) sum += ByteAt(bytes, bytes.size() - 1) << 8;
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<uint32_t>(sum);
 }
 
 inline size_t IpHeaderBytes(const std::string& packet) { return 4 * (ByteAt(packet, 0) & 15); }
@@ -143,26 +142,30 @@ inline PacketShape RandomShape(Random* random) {
   return shape;
 }
 
-// What the kernel's segmentation makes of a super-packet.
-inline std::vector<std::string> ReferenceCut(const std::string& packet, size_t segment_bytes) {
+// Segment `index` of what the kernel's segmentation makes of a super-packet.
+inline std::string ReferenceSegment(const std::string& packet, size_t segment_bytes, size_t index) {
   const size_t ip = IpHeaderBytes(packet);
-  const std::string header = packet.substr(0, HeaderBytes(packet));
+  const size_t header = HeaderBytes(packet);
+  const size_t at = header + index * segment_bytes;
+  std::string segment = packet.substr(0, header) + packet.substr(at, segment_bytes);
+  SetWord(&segment, 4, (WordAt(packet, 4) + static_cast<uint32_t>(index)) & 0xffff);
+  if (IsTcp(packet)) {
+    SetLong(&segment, ip + 4, LongAt(packet, ip + 4) + static_cast<uint32_t>(at - header));
+    uint32_t flags = ByteAt(packet, ip + 13);
+    if (index > 0) flags &= ~0x80u;                           // CWR
+    if (at + segment_bytes < packet.size()) flags &= ~0x09u;  // FIN, PSH
+    segment[ip + 13] = static_cast<char>(flags);
+  }
+  Complete(&segment);
+  return segment;
+}
+
+// All of them.
+inline std::vector<std::string> ReferenceCut(const std::string& packet, size_t segment_bytes) {
   std::vector<std::string> segments;
-  size_t at = header.size();
   do {
-    std::string segment = header + packet.substr(at, segment_bytes);
-    SetWord(&segment, 4, (WordAt(packet, 4) + static_cast<uint32_t>(segments.size())) & 0xffff);
-    if (IsTcp(packet)) {
-      SetLong(&segment, ip + 4, LongAt(packet, ip + 4) + static_cast<uint32_t>(at - header.size()));
-      uint32_t flags = ByteAt(packet, ip + 13);
-      if (!segments.empty()) flags &= ~0x80u;                          // CWR
-      if (at + segment_bytes < packet.size()) flags &= ~0x09u;  // FIN, PSH
-      segment[ip + 13] = static_cast<char>(flags);
-    }
-    Complete(&segment);
-    segments.push_back(segment);
-    at += segment_bytes;
-  } while (at < packet.size());
+    segments.push_back(ReferenceSegment(packet, segment_bytes, segments.size()));
+  } while (HeaderBytes(packet) + segments.size() * segment_bytes < packet.size());
   return segments;
 }
 
