@@ -16,6 +16,8 @@ namespace {
 
 constexpr size_t kCapacity = 12;
 constexpr size_t kArenaBytes = 3 * (kHeadroomBytes + ScatteredRead::kMaxBytes) + kMaxPacketBytes;
+constexpr size_t kCutOffset = kArenaBytes - kMaxPacketBytes;
+constexpr size_t kQuotedBytes = 576;  // of a packet that is not shown whole
 constexpr uint32_t kHops = 3;
 constexpr int32_t kTunnelPort = 8285;
 constexpr int32_t kDropped = 4;
@@ -82,8 +84,12 @@ class Run {
     return std::string(reinterpret_cast<const char*>(kArena) + offset, length);
   }
   std::string Shown(size_t index, int32_t segment) {
-    const int length = batch_.Cut(index, segment);
-    return Arena(kArenaBytes - kMaxPacketBytes, static_cast<size_t>(length));
+    const size_t shown = static_cast<size_t>(batch_.Cut(index, segment, kQuotedBytes));
+    const std::string quoted = Arena(kCutOffset, std::min(shown, kQuotedBytes));
+    const size_t length = static_cast<size_t>(batch_.Cut(index, segment, kMaxPacketBytes));
+    const std::string whole = Arena(kCutOffset, length);
+    EXPECT(shown == length && whole.compare(0, quoted.size(), quoted) == 0);
+    return whole;
   }
 
   void Handle(Outcome* expected, size_t count) {
@@ -100,7 +106,7 @@ class Run {
     const size_t offset = static_cast<size_t>(Field(index, kOffset));
     const size_t length = static_cast<size_t>(Field(index, kLength));
     std::string packet = expected->packet;
-    EXPECT(length == packet.size() && offset >= kHeadroomBytes && offset + length <= kArenaBytes - kMaxPacketBytes);
+    EXPECT(length == packet.size() && offset >= kHeadroomBytes && offset + length <= kCutOffset);
     EXPECT((Field(index, kSegments) == 0) == expected->malformed);
     const bool super = expected->segment_bytes > 0;
     if (!super) EXPECT(Arena(offset, length) == packet);
@@ -162,6 +168,11 @@ class Run {
       const int32_t last = Field(index, kLastFailed);
       EXPECT(first >= 0 && first <= last && static_cast<size_t>(last) < sent.size());
       EXPECT(static_cast<size_t>(last - first) + 1 >= lost);
+      const int32_t too_big = Field(index, kTooBigPackets);
+      EXPECT(too_big >= 0 && static_cast<size_t>(too_big) <= lost);
+      if (too_big == 0) continue;
+      EXPECT(Field(index, kFirstTooBig) >= first && Field(index, kLastTooBig) <= last);
+      EXPECT(Field(index, kLastTooBig) - Field(index, kFirstTooBig) + 1 >= too_big);
     }
     EXPECT(next == arrived.size());
   }
