@@ -1,6 +1,7 @@
 import type { Ipv4Prefix } from '../packet/address.js';
 import type { Lease, LeaseAttributes } from './lease.js';
 import type { NetworkConfig } from './network-config.js';
+import type { ProbeBoard } from './probe-board.js';
 
 /** What a node asks for when it wants a subnet; `backendType` is empty for udp, as flannel writes it. */
 export interface LeaseRequest extends LeaseAttributes {
@@ -50,6 +51,9 @@ export interface StoreObserver {
 export interface SubnetManager {
   /** For logs: what this talks to, without secrets. */
   readonly name: string;
+
+  /** Where agents tell each other of probes; a store may be without one. */
+  readonly probes?: ProbeBoard;
 
   /**
    * Reads and validates the network configuration once.

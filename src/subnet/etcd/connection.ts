@@ -54,6 +54,8 @@ export interface CallContext {
   readonly signal: AbortSignal;
   /** Instead of the usual limit. */
   readonly timeoutMs?: number;
+  /** Its failure says nothing about how the store does: it may be refused to this user. */
+  readonly optional?: boolean;
 }
 
 interface Endpoint {
@@ -157,7 +159,7 @@ export class EtcdConnection {
       return answer;
     } catch (error) {
       // What was given up by this side says nothing about etcd.
-      if (!context.signal.aborted) this.count(context.operation, error);
+      if (!context.signal.aborted && context.optional !== true) this.count(context.operation, error);
       throw error;
     }
   }

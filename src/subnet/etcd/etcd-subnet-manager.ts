@@ -15,6 +15,7 @@ import type { Listing } from './lease-store.js';
 import { DEFAULT_TIMINGS, etcdTargets } from './options.js';
 import type { EtcdOptions, EtcdTimings } from './options.js';
 import { keepLease } from './own-lease.js';
+import { EtcdProbeBoard } from './etcd-probe-board.js';
 import { Backoff, pause } from './pause.js';
 import { watch } from './watch-stream.js';
 
@@ -45,6 +46,7 @@ export function createEtcdSubnetManager(options: EtcdSubnetManagerOptions): Subn
 
 class EtcdSubnetManager implements SubnetManager {
   readonly name: string;
+  readonly probes: EtcdProbeBoard;
   private readonly connection: EtcdConnection;
   private readonly store: LeaseStore;
   private readonly ttlSeconds: number;
@@ -56,6 +58,7 @@ class EtcdSubnetManager implements SubnetManager {
     const timings = { ...DEFAULT_TIMINGS, ...options.timings };
     this.connection = new EtcdConnection({ targets: etcdTargets(options), username, password, timings, observer });
     this.store = new LeaseStore(this.connection, options.prefix, ttlSeconds);
+    this.probes = new EtcdProbeBoard(this.connection, options.prefix, options.logger);
     this.ttlSeconds = ttlSeconds;
     this.name = `etcd at ${this.connection.names.join(', ')}, prefix ${options.prefix}`;
   }

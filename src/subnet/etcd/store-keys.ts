@@ -1,9 +1,21 @@
 /** Where a network's keys stand in etcd. */
 import { posix } from 'node:path';
 
-/** `PREFIX/config` and the beginning of every lease's key, joined as flannel joins them. */
-export function storeKeys(prefix: string): { readonly config: string; readonly subnets: string } {
-  return { config: posix.join(prefix, 'config'), subnets: posix.join(prefix, 'subnets') + '/' };
+export interface StoreKeys {
+  readonly config: string;
+  /** What every lease's key begins with. */
+  readonly subnets: string;
+  /** What every key of `flannelctl probe` begins with, of which flannel knows nothing. */
+  readonly probes: string;
+}
+
+/** The keys of a network, joined as flannel joins them. */
+export function storeKeys(prefix: string): StoreKeys {
+  return {
+    config: posix.join(prefix, 'config'),
+    subnets: posix.join(prefix, 'subnets') + '/',
+    probes: posix.join(prefix, 'probes') + '/',
+  };
 }
 
 /** A prefix as its keys have it, so that `/net` and `/net/` are one network: without doubled slashes and one at the end. */

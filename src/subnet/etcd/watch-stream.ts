@@ -13,6 +13,8 @@ export interface WatchOptions {
   readonly rangeEnd?: Buffer;
   /** The revision that was seen; the watch tells what came after. */
   readonly afterRevision: string;
+  /** Its failure says nothing about how the store does: it may be refused to this user. */
+  readonly optional?: boolean;
   /** The watch stands: nothing after `afterRevision` will be missed while it lasts. */
   opened?(): void;
   /** In the order of revisions; several writes may come together. */
@@ -67,7 +69,7 @@ export async function watch(connection: EtcdConnection, options: WatchOptions, s
   } catch (error) {
     if (signal.aborted) return;
     const told = connection.streamFailed(endpoint, error);
-    connection.count('watch', told);
+    if (options.optional !== true) connection.count('watch', told);
     throw told;
   } finally {
     clearTimeout(silence);
