@@ -9,6 +9,14 @@ import {
   type StatusAnswer,
   type VersionAnswer,
 } from '../observe/control-protocol.js';
+import type {
+  MeshProbeAnswer,
+  MeshProbeRequest,
+  PacketProbeAnswer,
+  PacketProbeRequest,
+  ProbeAnswer,
+  ProbeRequest,
+} from '../observe/probe-protocol.js';
 import { TapFrameReader, type TapFrame, type TapRequest } from '../observe/tap-protocol.js';
 
 /** An answer larger than this is no answer of flanneld's: 65,536 leases are some 12 MB. */
@@ -77,6 +85,26 @@ export class ControlClient {
       if (error instanceof RangeError || error instanceof SyntaxError) throw this.#strange('packets');
       throw this.#explain(error instanceof Error ? error : new Error(String(error)));
     }
+  }
+
+  /**
+   * Has packets sent and followed, which may take as long as they may, and a little more.
+   * @throws FlannelError `CONTROL`, also for what the daemon says against it
+   */
+  async probe(wanted: PacketProbeRequest): Promise<PacketProbeAnswer>;
+  async probe(wanted: MeshProbeRequest): Promise<MeshProbeAnswer>;
+  async probe(wanted: ProbeRequest): Promise<ProbeAnswer> {
+    const { signal } = new AbortController();
+    let body: string;
+    try {
+      body = await text(await this.#post('probe', JSON.stringify(wanted), signal));
+    } catch (error) {
+      throw this.#explain(error instanceof Error ? error : new Error(String(error)));
+    }
+    const answer = this.#read('probe', 200, body);
+    if (isObject(answer) && typeof answer.error === 'string') throw new FlannelError('CONTROL', answer.error);
+    if (!isObject(answer) || typeof answer.reached !== 'boolean') throw this.#strange('probe');
+    return answer as unknown as ProbeAnswer;
   }
 
   /** Asks for a stream; resolves when it begins. */

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { UsageError } from '../errors.js';
 import type { CommandContext } from './context.js';
 
@@ -38,4 +38,14 @@ export function addJsonOption(command: Command): Command {
 export function addExamples(command: Command, examples: readonly (readonly [line: string, what: string])[]): Command {
   const lines = examples.flatMap(([line, what]) => [`  # ${what}`, `  $ ${line}`]);
   return command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`);
+}
+
+/** Reads an option that is a whole number of up to five digits. */
+export function wholeNumber(from: number, to: number): (text: string) => number {
+  return (text) => {
+    if (!/^\d{1,5}$/.test(text) || Number(text) < from || Number(text) > to) {
+      throw new InvalidArgumentError(`expected a whole number from ${from} to ${to}.`);
+    }
+    return Number(text);
+  };
 }

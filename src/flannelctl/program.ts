@@ -10,6 +10,7 @@ import { addExplainCommand } from './commands/explain.js';
 import { addLabCommand } from './commands/lab.js';
 import { addLeasesCommand } from './commands/leases.js';
 import { addNetworkCommand } from './commands/network.js';
+import { addProbeCommand } from './commands/probe.js';
 import { addStatusCommand } from './commands/status.js';
 import { addTraceCommand } from './commands/trace.js';
 import { addVersionCommand } from './commands/version.js';
@@ -47,6 +48,7 @@ export function buildProgram(context: CommandContext): Command {
   addTraceCommand(program, context);
   addCaptureCommand(program, context);
   addExplainCommand(program, context);
+  addProbeCommand(program, context);
   addDoctorCommand(program, context);
   program.commandsGroup('The whole network:');
   addNetworkCommand(program, context);

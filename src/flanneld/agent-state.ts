@@ -3,7 +3,7 @@ import type { TapSource } from '../backend/tap-source.js';
 import type { ExternalInterface } from '../host/external-interface.js';
 import type { PacketQuestion } from '../backend/explain.js';
 import { explainAnswer } from '../observe/explain-answer.js';
-import type { ExplainAnswer, LeaseAnswer, StatusAnswer } from '../observe/control-protocol.js';
+import type { ExplainAnswer, LeaseAnswer, ProbeStatistics, StatusAnswer } from '../observe/control-protocol.js';
 import type { ControlSource } from '../observe/control-server.js';
 import type { TapHubSource } from '../observe/tap-hub.js';
 import type { HealthSource } from '../observe/health-server.js';
@@ -43,6 +43,8 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
   publicIp: number | undefined;
   lease: Lease | undefined;
   runningBackend: RunningBackend | undefined;
+  /** What this agent does in the probes of others. */
+  probes: { readonly statistics: ProbeStatistics } | undefined;
 
   readonly #options: FlanneldOptions;
   readonly #leases: KnownLeases;
@@ -94,6 +96,7 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
       subnetFile: this.#options.subnetFile,
       backend: this.backend(),
       store: this.#store.health(this.#options.etcd.endpoints, this.#options.etcd.prefix),
+      probes: this.probes?.statistics,
     };
   }
 

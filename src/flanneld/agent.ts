@@ -40,6 +40,8 @@ export interface AgentParts {
   readonly host: NodeHost;
   readonly notifier: ServiceNotifier | undefined;
   readonly snapshots: Pick<SnapshotFile, 'read' | 'follow' | 'changed' | 'flush'>;
+  /** Takes part in the probes of other nodes, from readiness on. */
+  readonly responder?: { run(signal: AbortSignal): Promise<void> };
   /** @throws NetworkConfigError for a type that is not known */
   backendOfType(type: string): Promise<Backend>;
 }
@@ -295,6 +297,7 @@ export class Agent {
     });
     this.#beside(this.#keepRules(plan));
     this.#keepSnapshot();
+    if (this.#parts.responder !== undefined) this.#beside(this.#parts.responder.run(this.#life.signal));
   }
 
   /** From here on what the store tells is kept for the next start. */

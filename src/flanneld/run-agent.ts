@@ -1,8 +1,10 @@
 import { backendOfType } from '../backend/registry.js';
 import { BACKEND_TYPES } from '../backend/backend-types.js';
+import { ProbeResponder } from '../debug/probe/responder.js';
 import type { Logger } from '../log.js';
 import { ControlServer } from '../observe/control-server.js';
 import type { HealthServer } from '../observe/health-server.js';
+import { TapHub } from '../observe/tap-hub.js';
 import { ServiceNotifier } from '../observe/sd-notify.js';
 import { StoreStatistics } from '../observe/store-statistics.js';
 import { createEtcdSubnetManager } from '../subnet/etcd/etcd-subnet-manager.js';
@@ -13,6 +15,7 @@ import type { FlanneldOptions } from './flags.js';
 import { KnownLeases } from './known-leases.js';
 import { Machine } from './machine.js';
 import { within } from './persistence.js';
+import { probeNodeOf, probeServiceOf } from './probe-service.js';
 import { SnapshotFile, snapshotPath } from './snapshot-file.js';
 
 /** How long the servers get to end their connections. */
@@ -35,13 +38,18 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
   let control: ControlServer | undefined;
   let health: HealthServer | undefined;
   try {
-    control = await ControlServer.listen(options.controlSocket, state, state);
+    const taps = new TapHub(state);
+    const probeNode = probeNodeOf({ state, leases, manager, hub: taps });
+    const responder = new ProbeResponder(probeNode, logger);
+    state.probes = responder;
+    const services = { taps, prober: probeServiceOf(probeNode) };
+    control = await ControlServer.listen(options.controlSocket, state, services);
     logger.info(`flanneld ${VERSION} starts`, { pid: process.pid, store: manager.name });
     health = await startHealthServer(options, state);
     const notifier = await createNotifier(logger);
     const host = new Machine(options, logger);
     const snapshots = new SnapshotFile(snapshotPath(options.subnetFile), logger);
-    const parts = { options, logger, manager, leases, state, host, notifier, snapshots, backendOfType };
+    const parts = { options, logger, manager, leases, state, host, notifier, snapshots, backendOfType, responder };
     await new Agent(parts).run(stop);
     logger.info(state.lease === undefined ? 'stopped' : 'stopped; the lease stays in the store');
   } finally {

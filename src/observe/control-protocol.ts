@@ -32,6 +32,17 @@ export interface StatusAnswer {
   readonly subnetFile: string;
   readonly backend?: BackendStatus;
   readonly store: StoreHealth;
+  readonly probes?: ProbeStatistics;
+}
+
+/** What this agent has done in the probes of other nodes, since its start. */
+export interface ProbeStatistics {
+  /** Calls for packets that might have passed here. */
+  readonly followed: number;
+  /** Meshes that it measured its row for. */
+  readonly meshes: number;
+  /** Calls and keys that were none, or came too often. */
+  readonly ignored: number;
 }
 
 export interface StoreHealth {

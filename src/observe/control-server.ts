@@ -14,7 +14,8 @@ import {
 import type { PacketQuestion } from '../backend/explain.js';
 import { readPacketQuestion } from './explain-question.js';
 import { closeServer, createQuestionServer, type Answer, type StreamRoute } from './http-server.js';
-import { TapHub, type TapHubSource } from './tap-hub.js';
+import { answerProbe, type ProbeService } from './probe-answer.js';
+import type { TapHub } from './tap-hub.js';
 import { readTapRequest } from './tap-request.js';
 
 /** What the control socket tells; asked anew for every request. */
@@ -24,6 +25,14 @@ export interface ControlSource {
   leaseAnswers(): readonly LeaseAnswer[];
   /** `undefined` while no dataplane runs. */
   explain(question: PacketQuestion): ExplainAnswer | undefined;
+}
+
+/** What is asked for with a POST. */
+export interface ControlServices {
+  /** `POST /v1/tap`: packets as they pass; see `tap-protocol.ts`. */
+  readonly taps?: TapHub;
+  /** `POST /v1/probe`: packets that are sent on request and followed; see `probe-protocol.ts`. */
+  readonly prober?: ProbeService;
 }
 
 /** How long a daemon may take to say who it is, before it counts as alive but stuck. */
@@ -49,8 +58,8 @@ export class ControlServer {
    * daemon is replaced.
    * @throws FlannelError `CONTROL` when a living daemon has it (naming its pid), or the path cannot be used
    */
-  static async listen(path: string, source: ControlSource, taps?: TapHubSource): Promise<ControlServer> {
-    const streams = taps === undefined ? undefined : tapStream(taps);
+  static async listen(path: string, source: ControlSource, services: ControlServices = {}): Promise<ControlServer> {
+    const streams: StreamRoute = (requested) => streamOf(requested, services);
     const server = createQuestionServer((requested, query) => answer(requested, query, source), writeError, streams);
     // Bound under a name of its own and linked into place while listening: whoever finds the path finds it answering,
     // and of two daemons that start at once exactly one gets it.
@@ -223,16 +232,15 @@ function explain(query: URLSearchParams, source: ControlSource): Answer {
   return explanation === undefined ? writeError(503, 'no dataplane runs yet') : json(200, explanation);
 }
 
-/** `POST /v1/tap`: packets as they pass; see `tap-protocol.ts`. */
-function tapStream(taps: TapHubSource): StreamRoute {
-  const hub = new TapHub(taps);
-  return (path) => {
-    if (path !== `/v${CONTROL_PROTOCOL_VERSION}/tap`) return undefined;
-    return (body, response) => {
-      const end = hub.subscribe(readTapRequest(body), response);
-      response.on('close', end);
-    };
-  };
+function streamOf(path: string, { taps, prober }: ControlServices): ReturnType<StreamRoute> {
+  switch (path) {
+    case `/v${CONTROL_PROTOCOL_VERSION}/tap`:
+      return taps && ((body, response) => void response.on('close', taps.subscribe(readTapRequest(body), response)));
+    case `/v${CONTROL_PROTOCOL_VERSION}/probe`:
+      return prober && ((body, response) => answerProbe(body, response, prober));
+    default:
+      return undefined;
+  }
 }
 
 function writeError(status: number, error: string): Answer {

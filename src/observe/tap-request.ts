@@ -1,6 +1,7 @@
 import { DROP_REASONS } from '../dataplane/drop-reasons.js';
-import { UsageError, errorMessage } from '../errors.js';
+import { UsageError } from '../errors.js';
 import { PacketFilter } from '../packet/classic-bpf.js';
+import { readInteger, readJsonObject } from './request-fields.js';
 import type { TapRequest } from './tap-protocol.js';
 
 /** A packet's headers fit into this with room to spare, and nobody can ask for less. */
@@ -8,10 +9,13 @@ const MIN_PACKET_BYTES = 128;
 const MAX_PACKET_BYTES = 65_536;
 const MAX_EVERY = 1_000_000_000;
 
+/** Tells from the beginning of a packet, and the length of all of it, whether it is wanted. */
+export type PacketTest = Pick<PacketFilter, 'matches'>;
+
 /** A {@link TapRequest} that was found to be sound, its filters ready to run. */
 export interface TapWish {
-  readonly filter: PacketFilter | undefined;
-  readonly outerFilter: PacketFilter | undefined;
+  readonly filter: PacketTest | undefined;
+  readonly outerFilter: PacketTest | undefined;
   readonly direction: 'encap' | 'decap' | undefined;
   readonly dropsOnly: boolean;
   /** By the numbers of drop reasons; `undefined`: all of them. */
@@ -26,13 +30,7 @@ export interface TapWish {
  * @throws UsageError saying which field is wrong
  */
 export function readTapRequest(body: string): TapWish {
-  let request: Partial<Record<keyof TapRequest, unknown>>;
-  try {
-    request = JSON.parse(body) as typeof request;
-  } catch (error) {
-    throw new UsageError(`the request is no JSON: ${errorMessage(error)}`);
-  }
-  if (typeof request !== 'object' || request === null) throw new UsageError('the request is no JSON object');
+  const request: Partial<Record<keyof TapRequest, unknown>> = readJsonObject(body);
   const { direction } = request;
   if (direction !== undefined && direction !== 'encap' && direction !== 'decap') {
     throw new UsageError('"direction" is neither encap nor decap');
@@ -68,11 +66,4 @@ function readReasons(value: unknown): ReadonlySet<number> | undefined {
     return found.reason;
   });
   return new Set(numbers);
-}
-
-function readInteger(name: string, value: unknown, from: number, to: number): number {
-  if (typeof value !== 'number' || !Number.isInteger(value) || value < from || value > to) {
-    throw new UsageError(`"${name}" is no integer from ${from} to ${to}`);
-  }
-  return value;
 }

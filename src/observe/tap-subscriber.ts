@@ -1,8 +1,7 @@
-import type { PacketFilter } from '../packet/classic-bpf.js';
 import type { UdpEnd } from '../packet/udp-datagram.js';
 import { datagramOf } from './tap-datagram.js';
 import { encodeLoss, type TapEvent } from './tap-protocol.js';
-import type { TapWish } from './tap-request.js';
+import type { PacketTest, TapWish } from './tap-request.js';
 
 /** Where a subscriber's frames go. */
 export interface TapSink {
@@ -93,7 +92,7 @@ export class TapSubscriber {
   }
 }
 
-function matchesOuter(filter: PacketFilter, event: TapEvent, ownEnd: UdpEnd): boolean {
+function matchesOuter(filter: PacketTest, event: TapEvent, ownEnd: UdpEnd): boolean {
   const datagram = datagramOf(event, ownEnd);
   return datagram !== undefined && filter.matches(datagram, event.lengthBytes + datagram.length - event.packet.length);
 }

@@ -47,7 +47,7 @@ const BURST = 20;
 /** Requests under way at once while a path's MTU is searched for. */
 const SEARCH_WIDTH = 8;
 /** The host's own hop, then the other agent's, where the TTL runs out: no firewall of that host is asked. */
-const TTL_TO_OTHER_AGENT = 2;
+export const TTL_TO_OTHER_AGENT = 2;
 
 /** Asks several nodes, a few at a time. */
 export async function probePeers(peers: readonly Peer[], options: ProbeOptions, atOnce = 16): Promise<PeerFacts[]> {
@@ -71,7 +71,7 @@ async function probePeer(peer: Peer, { prober, largeBytes, port }: ProbeOptions)
   ]);
   const facts = { address: formatIpv4(address), subnet, underlay, large, largeBytes, tunnel };
   const [pathMtuBytes, burst, portAnswer] = await Promise.all([
-    underlay.kind === 'reply' && large.kind !== 'reply' ? searchPathMtu(prober, address, largeBytes) : undefined,
+    underlay.kind === 'reply' && large.kind !== 'reply' ? searchLargestEcho(prober, address, largeBytes) : undefined,
     large.kind === 'reply' ? burstTo(prober, address, largeBytes) : undefined,
     arrives(tunnel) ? undefined : knock(address, port),
   ]);
@@ -103,7 +103,7 @@ async function throughTunnel(prober: EchoProber, destination: number): Promise<E
 }
 
 /** The largest request that is answered, between the smallest there is and one that was not. */
-async function searchPathMtu(prober: EchoProber, destination: number, tooLarge: number): Promise<number> {
+export async function searchLargestEcho(prober: EchoProber, destination: number, tooLarge: number): Promise<number> {
   let [fits, fails] = [SMALL_BYTES, tooLarge];
   while (fails - fits > 1) {
     const step = Math.max(1, Math.ceil((fails - fits) / (SEARCH_WIDTH + 1)));

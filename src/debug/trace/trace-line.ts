@@ -68,7 +68,8 @@ export function traceLine(event: TapEvent, hello: TapHello): TraceLine {
   };
 }
 
-function isoTime(timeNs: bigint): string {
+/** Nanoseconds since 1970 as ISO 8601 in UTC. */
+export function isoTime(timeNs: bigint): string {
   const milliseconds = new Date(Number(timeNs / 1_000_000n)).toISOString();
   return `${milliseconds.slice(0, -1)}${String(timeNs % 1_000_000n).padStart(6, '0')}Z`;
 }

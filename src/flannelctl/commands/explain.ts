@@ -8,7 +8,14 @@ import { PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from '../../packet/ipv4.js'
 import { type CommandContext, printJson, printLines } from '../context.js';
 import { ControlClient } from '../control-client.js';
 import { explainReport } from '../explain-report.js';
-import { addDaemonOptions, addExamples, addJsonOption, type DaemonOptions, type JsonOption } from '../options.js';
+import {
+  addDaemonOptions,
+  addExamples,
+  addJsonOption,
+  wholeNumber,
+  type DaemonOptions,
+  type JsonOption,
+} from '../options.js';
 import { paintFor } from '../paint.js';
 
 interface ExplainOptions extends DaemonOptions, JsonOption {
@@ -91,13 +98,4 @@ function protocol(text: string): number {
     throw new InvalidArgumentError('expected icmp, tcp, udp or a number up to 255.');
   }
   return Number(text);
-}
-
-function wholeNumber(from: number, to: number): (text: string) => number {
-  return (text) => {
-    if (!/^\d{1,5}$/.test(text) || Number(text) < from || Number(text) > to) {
-      throw new InvalidArgumentError(`expected a whole number from ${from} to ${to}.`);
-    }
-    return Number(text);
-  };
 }

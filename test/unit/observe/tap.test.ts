@@ -33,6 +33,7 @@ import {
   type TapHello,
   type TapRequest,
 } from '../../../src/observe/tap-protocol.js';
+import { TapHub } from '../../../src/observe/tap-hub.js';
 import { readTapRequest } from '../../../src/observe/tap-request.js';
 import { parsePrefix } from '../../../src/packet/address.js';
 import { decrementTtl } from '../../../src/packet/ipv4.js';
@@ -123,7 +124,7 @@ describe('the stream of packets on the control socket', () => {
     const unasked = (): never => assert.fail('nobody asks');
     const source = { version: '1.2.3', status: unasked, leaseAnswers: unasked, explain: unasked };
     const taps = { tapSource: () => backend, tapNode: () => ({ node: '192.168.64.1', externalInterface: 'eth0' }) };
-    server = await ControlServer.listen(path, source, taps);
+    server = await ControlServer.listen(path, source, { taps: new TapHub(taps) });
     client = new ControlClient(path);
   });
   afterEach(async () => {

@@ -1,0 +1,96 @@
+/** Every node with every node: each agent measures its own ways to the others, and one gathers the rows. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { FlannelError } from '../../errors.js';
+import type { MeshNode, MeshPeer, MeshProbeAnswer } from '../../observe/probe-protocol.js';
+import { formatIpv4, formatPrefix } from '../../packet/address.js';
+import type { PostedCall } from '../../subnet/probe-board.js';
+import { MAX_MESH_NODES, measureRow, meshLeases, parseRow } from './mesh-row.js';
+import { formatCall } from './probe-call.js';
+import type { ProbeNode, ProbePlace } from './probe-node.js';
+import { parsePresence } from './sighting.js';
+
+/** Agents that take part say so within this time. */
+const PRESENCE_MS = 4000;
+const POLL_MS = 20;
+const SPARE_SECONDS = 10;
+
+/**
+ * Measures the mesh.
+ * @throws FlannelError `STORE` when the nodes cannot be asked; `HOST` when raw sockets are not to be had
+ */
+export async function probeMesh(
+  node: ProbeNode,
+  place: ProbePlace,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<MeshProbeAnswer> {
+  const { board } = node;
+  if (board === undefined) throw new FlannelError('STORE', 'this store has no place for probes');
+  const leases = meshLeases(node.leases());
+  const here = formatIpv4(place.publicIp);
+  const nodes = leases.map(({ publicIp, subnet }) => ({ node: formatIpv4(publicIp), subnet: formatPrefix(subnet) }));
+  const rows = new Map<string, readonly MeshPeer[]>();
+  const present = new Set([here]);
+  const over = new AbortController();
+  const seconds = Math.ceil(timeoutMs / 1000) + SPARE_SECONDS;
+  let posted: PostedCall | undefined;
+  let trouble: string | undefined;
+  try {
+    posted = await board.call(formatCall({ kind: 'mesh', node: place.publicIp, timeoutMs }), seconds, signal);
+    posted
+      .watchReports(
+        ({ node: from, name, text }) => {
+          if (!nodes.some((one) => one.node === from)) return;
+          if (name === 'here' && parsePresence(text) !== undefined) present.add(from);
+          const row = name === 'row' ? parseRow(text) : undefined;
+          if (row !== undefined && from !== here) rows.set(from, row);
+        },
+        AbortSignal.any([signal, over.signal]),
+      )
+      .catch((error: unknown) => (trouble = error instanceof Error ? error.message : String(error)));
+    const startedAtMs = performance.now();
+    const own = measureRow(node, place);
+    const waitMs = (): number => performance.now() - startedAtMs;
+    const everybody = (some: Iterable<string>): boolean => [...some].every((one) => one === here || rows.has(one));
+    const allNodes = nodes.map((one) => one.node);
+    rows.set(here, await own);
+    while (!everybody(waitMs() < PRESENCE_MS ? allNodes : present) && waitMs() < timeoutMs && trouble === undefined) {
+      await sleep(POLL_MS, undefined, { signal });
+    }
+  } finally {
+    over.abort();
+    await posted?.end();
+  }
+  const answered = nodes.map((one): MeshNode => {
+    const peers = rows.get(one.node)?.filter((peer) => nodes.some(({ subnet }) => subnet === peer.subnet));
+    return { ...one, reports: peers !== undefined, peers: peers ?? [] };
+  });
+  return { reached: allReached(answered), nodes: answered, notes: meshNotes(node, answered, trouble) };
+}
+
+/** Whether every two nodes reached each other, by the word of one of them at least, and of none to the contrary. */
+export function allReached(nodes: readonly MeshNode[]): boolean {
+  const measured = (from: MeshNode, to: MeshNode): MeshPeer | undefined =>
+    from.peers.find(({ subnet }) => subnet === to.subnet);
+  return nodes.every((one, index) =>
+    nodes.slice(index + 1).every((other) => {
+      if (one.node === other.node) return true;
+      const words = [measured(one, other), measured(other, one)].filter((word) => word !== undefined);
+      return words.length > 0 && words.every(({ answered }) => answered > 0);
+    }),
+  );
+}
+
+function meshNotes(node: ProbeNode, nodes: readonly MeshNode[], trouble: string | undefined): string[] {
+  const silent = nodes.filter(({ reports }) => !reports).map((one) => one.node);
+  const all = node.leases().length;
+  return [
+    ...(all > MAX_MESH_NODES ? [`of ${all} nodes the first ${MAX_MESH_NODES} were measured`] : []),
+    ...(trouble === undefined ? [] : [`the rows of others broke off: ${trouble}`]),
+    ...(silent.length === 0
+      ? []
+      : [
+          `no row of ${silent.join(', ')}: a flannel, an agent of another release, or one that is down or away from etcd`,
+        ]),
+  ];
+}
