@@ -133,10 +133,11 @@ function batchOf(peers: number, incoming: boolean): BatchMemory {
   };
 }
 
-function workerParts(): { counters: WorkerCounters; slowPath: SlowPathWriter } {
+function workerParts() {
   return {
     counters: new WorkerCounters(new SharedArrayBuffer(COUNTERS_BYTES)),
     slowPath: new SlowPathWriter(new SharedArrayBuffer(SLOW_PATH_BYTES), () => undefined),
+    lastDrops: { note: () => undefined },
   };
 }
 

@@ -19,6 +19,25 @@ export interface BackendStatus {
   readonly decap: DirectionCounters;
   readonly icmpErrorsSent: number;
   readonly icmpErrorsRateLimited: number;
+  /** The last packet of each direction and reason for which any was dropped; a daemon of before has none. */
+  readonly lastDrops?: readonly LastDropStatus[];
+}
+
+/** The last packet that was dropped for a reason. */
+export interface LastDropStatus {
+  readonly direction: 'encap' | 'decap';
+  /** The stable name of a `DropReason`. */
+  readonly reason: string;
+  /** ISO 8601. */
+  readonly time: string;
+  /** Whom the datagram was for on the way out, who sent it on the way in; `null` before a next hop was found. */
+  readonly underlayAddress: string | null;
+  /** What the kernel said to it (`EPERM`), `null` when it was not asked. */
+  readonly error: string | null;
+  /** The first bytes of the inner packet as it came, hexadecimal. */
+  readonly packet: string;
+  /** Of the whole packet. */
+  readonly lengthBytes: number;
 }
 
 export interface TableStatus {

@@ -9,6 +9,7 @@ import { sumCounters, type DirectionCounters } from './counters.js';
 import type { SourceCheck } from './decap.js';
 import { DropReason } from './drop-reasons.js';
 import type { ForwardingTable } from './forwarding-table.js';
+import { latestDrops, type LastDrop } from './last-drops.js';
 import { pathMtu } from './native.js';
 import type { OffloadLadder } from './offloads.js';
 import { PacketWorker, type WorkerStatus } from './packet-worker.js';
@@ -76,6 +77,15 @@ export class Dataplane {
   counters(): { encap: DirectionCounters; decap: DirectionCounters } {
     const of = (direction: 'encap' | 'decap'): DirectionCounters =>
       sumCounters(this.workers.filter((worker) => worker.direction === direction).map((worker) => worker.counts()));
+    return { encap: of('encap'), decap: of('decap') };
+  }
+
+  /** The last packet that was dropped for each reason, in each direction. */
+  lastDrops(): { encap: LastDrop[]; decap: LastDrop[] } {
+    const of = (direction: 'encap' | 'decap'): LastDrop[] =>
+      latestDrops(
+        this.workers.filter((worker) => worker.direction === direction).flatMap((worker) => worker.lastDrops()),
+      );
     return { encap: of('encap'), decap: of('decap') };
   }
 

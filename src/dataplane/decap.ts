@@ -77,13 +77,13 @@ export class Decapsulator extends PacketWalker {
     const verdict = descriptors[at + VERDICT];
     if (verdict !== FORWARD) this.drop(at, verdict as DropReason);
     else if (descriptors[at + ERROR] === 0) counters.forwarded(1, descriptors[at + LENGTH]);
-    else counters.dropped(DropReason.WriteFailed, 1);
+    else this.countDropped(at, DropReason.WriteFailed, 1);
   }
 
   private drop(at: number, reason: DropReason): void {
-    const { arena, descriptors, counters } = this;
+    const { arena, descriptors } = this;
     const sender = descriptors[at + ADDRESS];
-    counters.dropped(reason, 1);
+    this.countDropped(at, reason, 1);
     if (reason === DropReason.TtlExceeded) {
       const kept = Math.min(descriptors[at + LENGTH], QUOTED_BYTES);
       this.handOver(reason, sender, descriptors[at + OFFSET], kept);

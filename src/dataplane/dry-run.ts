@@ -20,11 +20,12 @@ export type DryVerdict =
 const counters = new WorkerCounters(new SharedArrayBuffer(COUNTERS_BYTES));
 const slowPath = new SlowPathWriter(new SharedArrayBuffer(SLOW_PATH_BYTES), () => undefined);
 const cut = (): number => 0;
+const lastDrops = { note: () => undefined };
 
 /** The verdict about a packet that comes out of the overlay device. */
 export function dryRunEncap(table: ForwardingTableReader, packet: Buffer): DryVerdict {
   const { arena, descriptors } = onePacket(packet, 0);
-  new Encapsulator({ table, arena, descriptors, counters, slowPath, cut }).walk(1);
+  new Encapsulator({ table, arena, descriptors, counters, slowPath, lastDrops, cut }).walk(1);
   if (descriptors[VERDICT] !== FORWARD) return { verdict: 'dropped', reason: descriptors[VERDICT] as DropReason };
   return { verdict: 'forwarded', nextHop: { address: descriptors[ADDRESS] >>> 0, port: descriptors[PORT] } };
 }
@@ -37,7 +38,7 @@ export function dryRunDecap(
   packet: Buffer,
 ): DryVerdict {
   const { arena, descriptors } = onePacket(packet, sender);
-  new Decapsulator({ table, sourceCheck, arena, descriptors, counters, slowPath }).walk(1);
+  new Decapsulator({ table, sourceCheck, arena, descriptors, counters, slowPath, lastDrops }).walk(1);
   if (descriptors[VERDICT] !== FORWARD) return { verdict: 'dropped', reason: descriptors[VERDICT] as DropReason };
   return { verdict: 'delivered' };
 }

@@ -29,6 +29,7 @@ import type { CutPacket } from './cut-packet.js';
 import {
   ADDRESS,
   DESCRIPTOR_WORDS,
+  FIRST_FAILED,
   FIRST_TOO_BIG,
   FORWARD,
   LAST_TOO_BIG,
@@ -94,7 +95,7 @@ export class Encapsulator extends PacketWalker {
   }
 
   private dropped(at: number, reason: DropReason): void {
-    this.counters.dropped(reason, Math.max(1, this.descriptors[at + SEGMENTS]));
+    this.countDropped(at, reason, Math.max(1, this.descriptors[at + SEGMENTS]));
     if (reason === DropReason.NoLease || reason === DropReason.TtlExceeded) {
       const quoted = Math.min(this.cut(at / DESCRIPTOR_WORDS, 0, QUOTED_BYTES), QUOTED_BYTES);
       this.handOver(reason, 0, this.cutOffset, quoted);
@@ -102,13 +103,15 @@ export class Encapsulator extends PacketWalker {
   }
 
   private failed(at: number, packets: number): void {
-    const { arena, descriptors, counters } = this;
+    const { arena, descriptors } = this;
     const tooBig = descriptors[at + TOO_BIG_PACKETS];
-    if (packets > tooBig) counters.dropped(DropReason.SendFailed, packets - tooBig);
+    if (packets > tooBig) {
+      this.countDropped(at, DropReason.SendFailed, packets - tooBig, descriptors[at + FIRST_FAILED]);
+    }
     if (tooBig === 0) return;
-    counters.dropped(DropReason.PacketTooBig, tooBig);
     const mayNotBeCut = ipv4DontFragment(arena, descriptors[at + OFFSET]);
     const first = descriptors[at + FIRST_TOO_BIG];
+    this.countDropped(at, DropReason.PacketTooBig, tooBig, first);
     // One error is enough for the sender of a super-packet; if it may be fragmented, each packet of it has to be.
     const last = mayNotBeCut ? first : descriptors[at + LAST_TOO_BIG];
     for (let segment = first; segment <= last; segment++) {

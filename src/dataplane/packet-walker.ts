@@ -3,6 +3,7 @@ import type { WorkerCounters } from './counters.js';
 import { DESCRIPTOR_WORDS, VERDICT } from './descriptors.js';
 import type { DropReason } from './drop-reasons.js';
 import type { ForwardingTableReader } from './forwarding-table-reader.js';
+import type { LastDropsWriter } from './last-drops.js';
 import type { SlowPathWriter } from './slow-path.js';
 
 export interface PacketWalkerOptions {
@@ -11,6 +12,7 @@ export interface PacketWalkerOptions {
   readonly descriptors: Int32Array;
   readonly counters: WorkerCounters;
   readonly slowPath: SlowPathWriter;
+  readonly lastDrops: Pick<LastDropsWriter, 'note'>;
 }
 
 export abstract class PacketWalker {
@@ -19,13 +21,15 @@ export abstract class PacketWalker {
   protected readonly descriptors: Int32Array;
   protected readonly counters: WorkerCounters;
   protected readonly slowPath: SlowPathWriter;
+  private readonly lastDrops: Pick<LastDropsWriter, 'note'>;
 
-  constructor({ table, arena, descriptors, counters, slowPath }: PacketWalkerOptions) {
+  constructor({ table, arena, descriptors, counters, slowPath, lastDrops }: PacketWalkerOptions) {
     this.table = table;
     this.arena = arena;
     this.descriptors = descriptors;
     this.counters = counters;
     this.slowPath = slowPath;
+    this.lastDrops = lastDrops;
   }
 
   /** Between receive and transmit: a verdict for each of the first `count` packets. */
@@ -45,6 +49,15 @@ export abstract class PacketWalker {
 
   /** Counts the packet of the descriptor at `at`, and hands over what somebody has to be told about. */
   protected abstract settleOne(at: number): void;
+
+  /**
+   * Counts packets of the descriptor at `at` as dropped.
+   * @param segment - which of those that a super-packet is on the wire may be shown as the last one
+   */
+  protected countDropped(at: number, reason: DropReason, packets: number, segment = 0): void {
+    this.counters.dropped(reason, packets);
+    this.lastDrops.note(reason, at, segment);
+  }
 
   /** Hands `kept` bytes of a packet in the arena to the main thread. That it is too busy for them is counted. */
   protected handOver(reason: DropReason, underlayAddress: number, offset: number, kept: number): void {

@@ -2,6 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import { errorMessage, FlannelError } from '../errors.js';
 import { COUNTERS_BYTES, readCounters, type WorkerCounts } from './counters.js';
+import { LAST_DROPS_BYTES, readLastDrops, type LastDrop } from './last-drops.js';
 import { closeFd, openWakeup, signalWakeup } from './native.js';
 import type { StepDown } from './offloads.js';
 import { SLOW_PATH_BYTES, SlowPathReader, type SlowPathRecord } from './slow-path.js';
@@ -24,7 +25,7 @@ export interface WorkerStatus {
 
 export interface PacketWorkerOptions {
   readonly name: string;
-  readonly data: Omit<WorkerData, 'counters' | 'slowPath' | 'tap' | 'control' | 'wakeupFd'>;
+  readonly data: Omit<WorkerData, 'counters' | 'slowPath' | 'tap' | 'lastDrops' | 'control' | 'wakeupFd'>;
   /** A packet that needs thought. */
   readonly onSlowPath: (record: SlowPathRecord) => void;
   /** The worker has given up an offload. */
@@ -45,6 +46,7 @@ export class PacketWorker {
     counters: new SharedArrayBuffer(COUNTERS_BYTES),
     slowPath: new SharedArrayBuffer(SLOW_PATH_BYTES),
     tap: new SharedArrayBuffer(TAP_BYTES),
+    lastDrops: new SharedArrayBuffer(LAST_DROPS_BYTES),
     control: new SharedArrayBuffer(CONTROL_BYTES),
   };
   /** What people who watch are shown. */
@@ -71,6 +73,11 @@ export class PacketWorker {
 
   counts(): WorkerCounts {
     return readCounters(this.shared.counters);
+  }
+
+  /** The last packet that it dropped for each reason for which it ever did. */
+  lastDrops(): LastDrop[] {
+    return readLastDrops(this.shared.lastDrops);
   }
 
   status(): WorkerStatus {

@@ -18,6 +18,7 @@ import { Encapsulator } from './encap.js';
 import type { CutPacket } from './cut-packet.js';
 import { ForwardingTableReader } from './forwarding-table-reader.js';
 import { DecapBatch, deviceDeleted, EncapBatch, pause, type PacketBatch } from './native.js';
+import { LastDropsWriter } from './last-drops.js';
 import type { PacketWalker, PacketWalkerOptions } from './packet-walker.js';
 import { SlowPathWriter } from './slow-path.js';
 import { TapWriter } from './tap.js';
@@ -33,6 +34,7 @@ export interface WorkerData {
   readonly counters: SharedArrayBuffer;
   readonly slowPath: SharedArrayBuffer;
   readonly tap: SharedArrayBuffer;
+  readonly lastDrops: SharedArrayBuffer;
   readonly control: SharedArrayBuffer;
   readonly tunFd: number;
   readonly socketFd: number;
@@ -47,6 +49,7 @@ interface Lane {
   /** What decides between receive and transmit, and counts after it. */
   readonly walker: PacketWalker;
   readonly tap: TapWriter;
+  readonly lastDrops: LastDropsWriter;
 }
 
 const FIRST_PAUSE_MS = 10;
@@ -60,7 +63,7 @@ function run(data: WorkerData): void {
   const counters = new WorkerCounters(data.counters);
   const slowPath = new SlowPathWriter(data.slowPath, () => parentPort?.postMessage(WorkerMessage.SlowPath));
   const makeLane = data.direction === 'encap' ? encapLane : decapLane;
-  const { batch, walker, tap } = makeLane(data, { table, counters, slowPath });
+  const { batch, walker, tap, lastDrops } = makeLane(data, { table, counters, slowPath });
 
   let pauseMs = FIRST_PAUSE_MS;
   const enter = (state: WorkerState): void => {
@@ -87,6 +90,7 @@ function run(data: WorkerData): void {
       const stepsDown = batch.transmit(received);
       tap.conclude();
       walker.settle(received);
+      lastDrops.flush();
       counters.flush();
       for (let step = 0; step < stepsDown; step++) parentPort?.postMessage(batch.takeStepDown());
       pauseMs = FIRST_PAUSE_MS;
@@ -103,21 +107,26 @@ function run(data: WorkerData): void {
 
 type Parts = Pick<PacketWalkerOptions, 'table' | 'counters' | 'slowPath'>;
 
-function encapLane({ tunFd, socketFd, wakeupFd, offloads, tap: shared }: WorkerData, parts: Parts): Lane {
+function encapLane(data: WorkerData, parts: Parts): Lane {
+  const { tunFd, socketFd, wakeupFd, offloads } = data;
   const arena = Buffer.allocUnsafeSlow(ENCAP_ARENA_BYTES);
   const descriptors = new Int32Array(ENCAP_BATCH_PACKETS * DESCRIPTOR_WORDS);
   const batch = new EncapBatch({ arena, descriptors, tunFd, socketFd, wakeupFd, offloads });
   const cut: CutPacket = (descriptor, segment, keptBytes) => batch.cut(descriptor, segment, keptBytes);
   const cutOffset = arena.length - MAX_PACKET_BYTES;
-  const tap = new TapWriter({ shared, direction: 'encap', arena, descriptors, cut, cutOffset });
-  return { batch, walker: new Encapsulator({ ...parts, arena, descriptors, cut }), tap };
+  const packets = { direction: 'encap', arena, descriptors, cut, cutOffset } as const;
+  const tap = new TapWriter({ shared: data.tap, ...packets });
+  const lastDrops = new LastDropsWriter({ shared: data.lastDrops, ...packets });
+  return { batch, walker: new Encapsulator({ ...parts, arena, descriptors, lastDrops, cut }), tap, lastDrops };
 }
 
 function decapLane(data: WorkerData, parts: Parts): Lane {
-  const { tunFd, socketFd, wakeupFd, offloads, sourceCheck, tap: shared } = data;
+  const { tunFd, socketFd, wakeupFd, offloads, sourceCheck } = data;
   const arena = Buffer.allocUnsafeSlow(DECAP_ARENA_BYTES);
   const descriptors = new Int32Array(DECAP_BATCH_PACKETS * DESCRIPTOR_WORDS);
   const batch = new DecapBatch({ arena, descriptors, tunFd, socketFd, wakeupFd, offloads });
-  const tap = new TapWriter({ shared, direction: 'decap', arena, descriptors });
-  return { batch, walker: new Decapsulator({ ...parts, arena, descriptors, sourceCheck }), tap };
+  const packets = { direction: 'decap', arena, descriptors } as const;
+  const tap = new TapWriter({ shared: data.tap, ...packets });
+  const lastDrops = new LastDropsWriter({ shared: data.lastDrops, ...packets });
+  return { batch, walker: new Decapsulator({ ...parts, arena, descriptors, lastDrops, sourceCheck }), tap, lastDrops };
 }

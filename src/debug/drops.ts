@@ -1,12 +1,14 @@
 /** What the dataplane drops, how fast, and what to do about it: from two looks at the counters. */
-import type { BackendStatus } from '../backend/status.js';
+import type { BackendStatus, LastDropStatus } from '../backend/status.js';
 import { DROP_REASONS, DropReason } from '../dataplane/drop-reasons.js';
+import { describePacket, packetFacts, type PacketFacts } from './packet-facts.js';
 
 /** The counters at one moment. */
 export interface DropSample {
   /** By a clock that never goes back. */
   readonly atMs: number;
   readonly dropped: Readonly<Record<'encap' | 'decap', Readonly<Record<string, number>>>>;
+  readonly last?: readonly LastDropStatus[];
 }
 
 /** Packets of one direction that are dropped for one reason: a row of `flannelctl drops`. */
@@ -19,6 +21,22 @@ export interface DropLine {
   readonly perSecond: number;
   readonly description: string;
   readonly remedy: string;
+  /** The last one; `null` where the daemon does not say. */
+  readonly last: LastDroppedPacket | null;
+}
+
+/** A packet that was dropped, whether or not anybody watched. */
+export interface LastDroppedPacket {
+  /** ISO 8601. */
+  readonly time: string;
+  readonly ageSeconds: number;
+  readonly inner: PacketFacts;
+  /** The other end of the tunnel: who sent the datagram on the way in, whom it was for on the way out; `null` without. */
+  readonly outer: string | null;
+  /** What the kernel said to it, such as `EPERM`; `null` when it was not asked. */
+  readonly error: string | null;
+  /** The packet in a line for people. */
+  readonly text: string;
 }
 
 /** What to do about each reason; `docs/troubleshooting.md` says more. */
@@ -40,12 +58,18 @@ const REMEDIES: Readonly<Record<DropReason, string>> = {
 };
 
 /** The counters of a running backend. */
-export function dropSample({ encap, decap }: Pick<BackendStatus, 'encap' | 'decap'>, atMs: number): DropSample {
-  return { atMs, dropped: { encap: encap.dropped, decap: decap.dropped } };
+export function dropSample(
+  { encap, decap, lastDrops }: Pick<BackendStatus, 'encap' | 'decap' | 'lastDrops'>,
+  atMs: number,
+): DropSample {
+  return { atMs, dropped: { encap: encap.dropped, decap: decap.dropped }, last: lastDrops };
 }
 
-/** A line for each direction and reason that ever occurred, those that occur now first. */
-export function dropLines(before: DropSample, after: DropSample): DropLine[] {
+/**
+ * A line for each direction and reason that ever occurred, those that occur now first.
+ * @param nowMs - wall clock, for the ages of the last ones
+ */
+export function dropLines(before: DropSample, after: DropSample, nowMs = Date.now()): DropLine[] {
   const seconds = (after.atMs - before.atMs) / 1000;
   const lines = (['encap', 'decap'] as const).flatMap((direction) =>
     Object.entries(after.dropped[direction])
@@ -61,8 +85,28 @@ export function dropLines(before: DropSample, after: DropSample): DropLine[] {
           perSecond: seconds > 0 ? since / seconds : 0,
           description: info?.description ?? 'not known to this flannelctl',
           remedy: info === undefined ? 'use the flannelctl that came with the daemon' : REMEDIES[info.reason],
+          last: lastOf(after, direction, reason, nowMs),
         };
       }),
   );
   return lines.sort((a, b) => b.perSecond - a.perSecond || b.total - a.total);
+}
+
+function lastOf(
+  { last = [] }: DropSample,
+  direction: 'encap' | 'decap',
+  reason: string,
+  nowMs: number,
+): LastDroppedPacket | null {
+  const found = last.find((one) => one.direction === direction && one.reason === reason);
+  if (found === undefined) return null;
+  const { time, lengthBytes, underlayAddress: outer, error } = found;
+  const packet = Buffer.from(found.packet, 'hex');
+  const inner = packetFacts(packet, lengthBytes);
+  const parts = [describePacket(packet, lengthBytes), `length ${lengthBytes}`];
+  if (inner.ttl !== null) parts.push(`ttl ${inner.ttl}`);
+  if (outer !== null) parts.push(direction === 'encap' ? `to ${outer}` : `from ${outer}`);
+  if (error !== null) parts.push(`(${error})`);
+  const ageSeconds = Math.max(0, (nowMs - Date.parse(time)) / 1000);
+  return { time, ageSeconds, inner, outer, error, text: parts.join(' ') };
 }

@@ -1,13 +1,15 @@
 /** The udp backend while it runs: leases go into the table, counters come out, and what concerns it on this host is kept up to date. */
+import { getSystemErrorName } from 'node:util';
 import type { Dataplane } from '../../dataplane/dataplane.js';
+import { dropReasonName } from '../../dataplane/drop-reasons.js';
 import type { OffloadLadder } from '../../dataplane/offloads.js';
 import type { ForwardingTable } from '../../dataplane/forwarding-table.js';
-import type { Ipv4Prefix } from '../../packet/address.js';
+import { formatIpv4, type Ipv4Prefix } from '../../packet/address.js';
 import type { Lease } from '../../subnet/lease.js';
 import type { RunningBackend } from '../backend.js';
 import type { TapSource } from '../tap-source.js';
 import type { ExplainPacket } from '../explain.js';
-import type { BackendStatus } from '../status.js';
+import type { BackendStatus, LastDropStatus } from '../status.js';
 import type { Explainer } from './explain.js';
 import type { LeaseForwarding } from './lease-forwarding.js';
 import type { LinkKeeper } from './link-keeper.js';
@@ -77,6 +79,7 @@ export class RunningUdpBackend implements RunningBackend {
       ...dataplane.counters(),
       icmpErrorsSent: slowPath.icmpErrorsSent,
       icmpErrorsRateLimited: slowPath.icmpErrorsRateLimited,
+      lastDrops: lastDropStatus(dataplane.lastDrops()),
     };
   }
 
@@ -88,4 +91,18 @@ export class RunningUdpBackend implements RunningBackend {
   private async checkHost(): Promise<void> {
     await this.parts.link.check(await this.parts.ownAddresses.refresh());
   }
+}
+
+function lastDropStatus(drops: ReturnType<Dataplane['lastDrops']>): LastDropStatus[] {
+  return (['encap', 'decap'] as const).flatMap((direction) =>
+    drops[direction].map(({ reason, atMs, underlayAddress, error, packet, lengthBytes }) => ({
+      direction,
+      reason: dropReasonName(reason),
+      time: new Date(atMs).toISOString(),
+      underlayAddress: underlayAddress === 0 ? null : formatIpv4(underlayAddress),
+      error: error === 0 ? null : getSystemErrorName(-error),
+      packet: packet.toString('hex'),
+      lengthBytes,
+    })),
+  );
 }

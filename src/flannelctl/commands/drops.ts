@@ -7,7 +7,7 @@ import { ControlClient } from '../control-client.js';
 import { addDaemonOptions, addExamples, addJsonOption, type DaemonOptions, type JsonOption } from '../options.js';
 import { paintFor, type Paint } from '../paint.js';
 import { formatTable } from '../table.js';
-import { wordCount } from '../wording.js';
+import { wordCount, wordDuration } from '../wording.js';
 
 interface DropsOptions extends DaemonOptions, JsonOption {
   readonly watch?: true;
@@ -24,7 +24,7 @@ export function addDropsCommand(program: Command, context: CommandContext): void
     .summary('show what is dropped, how fast, and what to do about it')
     .description(
       'Looks at the counters of the dataplane twice and shows, for each direction and reason, how many packets were ' +
-        'dropped since the start of flanneld, how many a second are now, and what to do. With --watch it goes on; with ' +
+        'dropped since the start of flanneld, how many a second are now, what to do, and the last of them. With --watch it goes on; with ' +
         '--json as well, it prints an object a line.',
     )
     .option('--watch', 'go on until it is interrupted')
@@ -76,7 +76,7 @@ function dropTable(lines: readonly DropLine[], paint: Paint): string[] {
     perSecond === 0 ? '0' : perSecond.toFixed(perSecond < 10 ? 1 : 0),
     remedy,
   ]);
-  return formatTable(
+  const [titles, ...table] = formatTable(
     [
       { title: 'DROPPED' },
       { title: 'REASON' },
@@ -88,6 +88,13 @@ function dropTable(lines: readonly DropLine[], paint: Paint): string[] {
     paint,
     (_row, column, text) => (column === 3 && text !== '0' ? paint.warning(text) : text),
   );
+  return [titles, ...table.flatMap((row, index) => [row, ...lastPacket(lines[index], paint)])];
+}
+
+/** Below a row, the last packet that it counts. */
+function lastPacket({ last }: DropLine, paint: Paint): string[] {
+  if (last === null) return [];
+  return [paint.faint(`  last ${wordDuration(last.ageSeconds * 1000)} ago: ${last.text}`)];
 }
 
 function interval(text: string): number {

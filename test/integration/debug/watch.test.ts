@@ -12,6 +12,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import type { DropLine } from '../../../src/debug/drops.js';
 import type { TracedPacket } from '../../../src/debug/trace/trace-line.js';
 import { runCommand } from '../../../src/host/command.js';
 import { Cluster, STRANGER_ADDRESS, type ClusterNode, type Pod } from '../../harness/cluster.js';
@@ -281,33 +282,60 @@ describe('people who watch packets', () => {
         sendTcp(pod1.namespace, pod2.address, 5555, bytes),
       );
       assert.equal(outcome.received, outcome.sent);
-      await until('the capture has it', () => existsSync(path) && statSync(path).size > 2 * bytes);
+      const only = 'frame.interface_name == "flannel0" && tcp.len > 0';
+      const fields = ['tcp.checksum.status', 'frame.len', 'tcp.seq', 'tcp.len'].flatMap((name) => ['-e', name]);
+      const readRows = async () => {
+        // The end of the file may be half written.
+        const { stdout } = await runCommand(
+          'tshark',
+          ['-n', '-r', path, '-o', 'tcp.check_checksum:TRUE', '-Y', only, '-T', 'fields', ...fields],
+          { allowFailure: true },
+        );
+        const lines = stdout.trim().split('\n');
+        return lines.map((line) => line.split('\t'));
+      };
+      /** How far the stream is there without a gap, whatever was sent twice. */
+      const reach = (rows: readonly string[][]): number => {
+        const lengthAt = new Map(rows.map(([, , sequence, length]) => [Number(sequence), Number(length)]));
+        let next = 1;
+        for (let length = lengthAt.get(next); length !== undefined; length = lengthAt.get(next)) next += length;
+        return next;
+      };
+      await until('the capture has every byte', async () => existsSync(path) && reach(await readRows()) === 1 + bytes, {
+        evidence: () => watch.stderr,
+        everyMs: 500,
+      });
       assert.equal(await watch.end(), 0, watch.stderr);
       assert.ok(!watch.stderr.includes('no room'), watch.stderr);
-      const { stdout } = await runCommand('tshark', [
-        ...[
-          '-n',
-          '-r',
-          path,
-          '-o',
-          'tcp.check_checksum:TRUE',
-          '-Y',
-          'frame.interface_name == "flannel0" && tcp.len > 0',
-        ],
-        ...['-T', 'fields', '-e', 'tcp.checksum.status', '-e', 'frame.len', '-e', 'tcp.seq', '-e', 'tcp.len'],
-      ]);
-      const rows = stdout
-        .trim()
-        .split('\n')
-        .map((line) => line.split('\t'));
-      // Every byte of the stream is there, whatever was sent twice.
-      const lengthAt = new Map(rows.map(([, , sequence, length]) => [Number(sequence), Number(length)]));
-      let next = 1;
-      for (let length = lengthAt.get(next); length !== undefined; length = lengthAt.get(next)) next += length;
-      assert.equal(next, 1 + bytes);
-      assert.ok(rows.every(([status, length]) => status === '1' && Number(length) <= 1472));
+      assert.ok((await readRows()).every(([status, length]) => status === '1' && Number(length) <= 1472));
     },
   );
+
+  test('the last packet of each reason is known though nobody watched', async () => {
+    await ping(pod1.namespace, '10.5.254.77', { count: 1, waitSeconds: 0.2 });
+    const member = new DatagramSender(node2.namespace, node1.address, 8285);
+    await member.send(udpPacket({ source: '10.5.254.9', destination: pod1.address, ttl: 40 }));
+    const drops = async () => {
+      const { stdout } = await runCommand(FLANNELCTL, [
+        ...['drops', '--json', '--interval', '0.1', '--socket', node1.running.controlSocket],
+      ]);
+      return (JSON.parse(stdout) as { drops: readonly DropLine[] }).drops;
+    };
+    const last = (reason: string, source: string, destination: string) =>
+      until(`the last ${reason}`, async () => {
+        const found = (await drops()).find((one) => one.reason === reason)?.last;
+        return found?.inner.source === source && found.inner.destination === destination ? found : undefined;
+      });
+    const toNobody = await last('no-lease', pod1.address, '10.5.254.77');
+    assert.deepEqual([toNobody.inner.protocol, toNobody.inner.ttl, toNobody.outer], ['icmp', 63, null]);
+    const spoofed = await last('spoofed-source', '10.5.254.9', pod1.address);
+    assert.deepEqual(
+      [spoofed.inner.sourcePort, spoofed.inner.destinationPort, spoofed.inner.ttl, spoofed.outer],
+      [1111, 7777, 40, node2.address],
+    );
+    assert.ok(spoofed.ageSeconds < 60 && Math.abs(Date.parse(spoofed.time) - Date.now()) < 60_000, spoofed.time);
+    await member.close();
+  });
 
   test('what is captured into a pipe is read as it comes', { skip: !hasTshark }, async () => {
     const watch = await Watch.start(node1, ['capture', '-w', '-', '--count', '4', 'icmp'], READ_BY_TSHARK);

@@ -1,6 +1,7 @@
 /** Synthetic batches for the walks: packets in an arena, descriptors as the native calls leave them. */
 import { WorkerCounters, COUNTERS_BYTES, readCounters, type WorkerCounts } from '../../../src/dataplane/counters.js';
 import { constants } from 'node:os';
+import type { CutPacket } from '../../../src/dataplane/cut-packet.js';
 import {
   ADDRESS,
   DESCRIPTOR_WORDS,
@@ -17,6 +18,7 @@ import {
   TOO_BIG_PACKETS,
   VERDICT,
 } from '../../../src/dataplane/descriptors.js';
+import { LAST_DROPS_BYTES, LastDropsWriter, readLastDrops, type LastDrop } from '../../../src/dataplane/last-drops.js';
 import {
   SLOW_PATH_BYTES,
   SlowPathReader,
@@ -37,7 +39,23 @@ export class Arena {
   private readonly ring = new SharedArrayBuffer(SLOW_PATH_BYTES);
   readonly slowPath = new SlowPathWriter(this.ring, () => undefined);
   private readonly reader = new SlowPathReader(this.ring);
+  private readonly lastDropsBlock = new SharedArrayBuffer(LAST_DROPS_BYTES);
+  private lastDropsWriter: LastDropsWriter | undefined;
   count = 0;
+
+  /** What a walker over this arena is made of. @param cut - as an outgoing worker has it */
+  parts(direction: 'encap' | 'decap', cut?: CutPacket) {
+    const { arena, descriptors, counters, slowPath, lastDropsBlock: shared } = this;
+    const cutOffset = arena.length - MAX_PACKET_BYTES;
+    this.lastDropsWriter = new LastDropsWriter({ shared, direction, arena, descriptors, cut, cutOffset });
+    return { arena, descriptors, counters, slowPath, lastDrops: this.lastDropsWriter };
+  }
+
+  /** What the walker dropped last, for each reason. */
+  lastDrops(): LastDrop[] {
+    this.lastDropsWriter?.flush();
+    return readLastDrops(this.lastDropsBlock);
+  }
 
   /** Puts a packet where a receive call would; `sender` as decapsulation has it. Returns its number. */
   add(packet: Buffer, sender = 0): number {

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { Decapsulator, type SourceCheck } from '../../../src/dataplane/decap.js';
 import { FORWARD } from '../../../src/dataplane/descriptors.js';
 import { DropReason } from '../../../src/dataplane/drop-reasons.js';
+import { LAST_DROP_BYTES } from '../../../src/dataplane/last-drops.js';
 import { ForwardingTable } from '../../../src/dataplane/forwarding-table.js';
 import { writeIpv4Checksum } from '../../../src/packet/ipv4.js';
 import { address, Arena, packetOf, prefix } from './arena.js';
@@ -30,8 +31,7 @@ table.setOwnAddresses([address('192.168.64.1'), address('10.5.1.0')]);
 function walked(sourceCheck: SourceCheck, ...datagrams: [packet: Buffer, sender: string][]) {
   const arena = new Arena();
   for (const [packet, sender] of datagrams) arena.add(packet, address(sender) | 0);
-  const { arena: bytes, descriptors, counters, slowPath } = arena;
-  const decapsulator = new Decapsulator({ table, sourceCheck, arena: bytes, descriptors, counters, slowPath });
+  const decapsulator = new Decapsulator({ table, sourceCheck, ...arena.parts('decap') });
   decapsulator.walk(arena.count);
   return Object.assign(arena, { decapsulator });
 }
@@ -130,4 +130,20 @@ test('the last hop is told, deliveries and refusals of the device are counted', 
   assert.equal(told.reason, TtlExceeded);
   assert.equal(told.underlayAddress, address(PEER));
   assert.deepEqual(told.packet, packetOf('10.5.34.7', '10.5.1.6', { ttl: 1 }));
+});
+
+test('the last packet of each reason is kept as it came, with its sender', () => {
+  const strange = packetOf('10.5.34.7', '10.5.1.6', { ttl: 7 });
+  const spoofed = packetOf('10.5.35.7', '10.5.1.6', { ttl: 9 }, 1500);
+  const arena = walked('strict', [spoofed, PEER], [strange, '203.0.113.9'], [Buffer.of(0x60), '203.0.113.10']);
+  arena.decapsulator.settle(arena.count);
+  assert.deepEqual(
+    arena
+      .lastDrops()
+      .map(({ reason, packet, lengthBytes, underlayAddress }) => [...[reason, packet, lengthBytes, underlayAddress]]),
+    [
+      [DropReason.UnknownSender, Buffer.of(0x60), 1, address('203.0.113.10')],
+      [DropReason.SpoofedSource, spoofed.subarray(0, LAST_DROP_BYTES), 1520, address(PEER)],
+    ],
+  );
 });

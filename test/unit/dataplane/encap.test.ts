@@ -21,13 +21,9 @@ function walked(...packets: Buffer[]): Arena & { encapsulator: Encapsulator } {
   const arena = new Arena();
   for (const packet of packets) arena.add(packet);
   const cut = (index: number): number => arena.putCut(arena.packet(index));
-  const encapsulator = new Encapsulator({ table, cut, ...pick(arena) });
+  const encapsulator = new Encapsulator({ table, cut, ...arena.parts('encap', cut) });
   encapsulator.walk(arena.count);
   return Object.assign(arena, { encapsulator });
-}
-
-function pick({ arena, descriptors, counters, slowPath }: Arena) {
-  return { arena, descriptors, counters, slowPath };
 }
 
 test('a packet for a leased subnet goes to its owner, one hop older and otherwise untouched', () => {
@@ -145,7 +141,7 @@ function superPacket(segments: number, header: { ttl?: number; fragmentWord?: nu
     whole[999] = segment;
     return arena.putCut(whole);
   };
-  const encapsulator = new Encapsulator({ table, cut, ...pick(arena) });
+  const encapsulator = new Encapsulator({ table, cut, ...arena.parts('encap', cut) });
   encapsulator.walk(1);
   return Object.assign(arena, { encapsulator, original: packet });
 }
@@ -259,5 +255,29 @@ test('property: no bytes whatever make the walk throw or read beyond what was re
       assert.equal(packets + Object.values(dropped).reduce((sum, some) => sum + some, 0), 1);
     }),
     { numRuns: 2000 },
+  );
+});
+
+test('the last packet of each reason is kept as it came, with whom it was for', () => {
+  const good = (identification: number) => packetOf('10.5.1.6', '10.5.34.7', { ttl: 63, identification });
+  const first = packetOf('10.5.1.6', '10.5.9.9', { identification: 1 });
+  const second = packetOf('10.5.1.6', '10.5.9.9', { identification: 2 });
+  const arena = walked(first, good(3), second, good(4));
+  assert.deepEqual(arena.lastDrops(), []);
+  arena.setError(1, ENETUNREACH);
+  arena.setError(3, EMSGSIZE);
+  const before = Date.now();
+  arena.encapsulator.settle(arena.count);
+  const drops = arena.lastDrops();
+  assert.ok(drops.every(({ atMs }) => atMs >= before && atMs <= Date.now()));
+  assert.deepEqual(
+    drops.map(({ reason, packet, lengthBytes, underlayAddress, error }) => [
+      ...[reason, packet, lengthBytes, underlayAddress, error],
+    ]),
+    [
+      [DropReason.NoLease, second, second.length, 0, 0],
+      [DropReason.PacketTooBig, good(4), good(4).length, address('192.168.64.3'), EMSGSIZE],
+      [DropReason.SendFailed, good(3), good(3).length, address('192.168.64.3'), ENETUNREACH],
+    ],
   );
 });

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DROP_REASONS } from '../../../src/dataplane/drop-reasons.js';
+import type { LastDropStatus } from '../../../src/backend/status.js';
 import { dropLines, type DropSample } from '../../../src/debug/drops.js';
 import type { StatusAnswer } from '../../../src/observe/control-protocol.js';
+import { udpPacket } from '../../harness/inner-packet.js';
 import { daemonAnswering, flannelctl } from '../../support/flannelctl.js';
 
 const sample = (atMs: number, encap: Record<string, number>, decap: Record<string, number> = {}): DropSample => ({
@@ -35,12 +37,50 @@ test('every reason has a remedy of its own', () => {
   assert.ok(remedies.every((remedy) => remedy.length > 10));
 });
 
+test('the last packet of a reason comes with its age, its addresses and what the kernel said', () => {
+  const packet = udpPacket({ source: '10.5.1.6', destination: '10.5.2.7' });
+  const time = '2026-11-21T15:00:00.000Z';
+  const last = (direction: 'encap' | 'decap', reason: string, error: string | null): LastDropStatus => ({
+    ...{ direction, reason, time, underlayAddress: '192.168.64.2', error },
+    ...{ packet: packet.toString('hex'), lengthBytes: packet.length },
+  });
+  const after: DropSample = {
+    ...sample(1000, { 'send-failed': 1, 'no-lease': 1 }, { 'send-failed': 1 }),
+    last: [last('encap', 'send-failed', 'EPERM'), last('decap', 'spoofed-source', null)],
+  };
+  const lines = dropLines(sample(0, {}), after, Date.parse(time) + 90_000);
+  assert.deepEqual(
+    lines.map(({ last: found }) => found?.text),
+    [
+      `10.5.1.6:1111 > 10.5.2.7:7777 udp length ${packet.length} ttl 64 to 192.168.64.2 (EPERM)`,
+      ...[undefined, undefined],
+    ],
+    'of that direction and reason only',
+  );
+  assert.deepEqual(
+    [lines[0].last?.ageSeconds, lines[0].last?.outer, lines[0].last?.inner.destinationPort, lines[1].last],
+    [90, '192.168.64.2', 7777, null],
+  );
+});
+
 const status = (dropped: Record<string, number>): StatusAnswer => ({
   ...({} as StatusAnswer),
   state: 'ready',
   backend: {
     ...({} as NonNullable<StatusAnswer['backend']>),
     encap: { packets: 0, bytes: 0, dropped },
+    lastDrops: [
+      {
+        ...{
+          direction: 'encap',
+          reason: 'no-lease',
+          time: new Date().toISOString(),
+          underlayAddress: null,
+          error: null,
+        },
+        ...{ packet: udpPacket({ source: '10.5.1.6', destination: '10.5.9.9' }).toString('hex'), lengthBytes: 33 },
+      },
+    ],
     decap: { packets: 0, bytes: 0, dropped: {} },
   },
 });
@@ -51,7 +91,7 @@ test('drops prints a table, or JSON', async (t) => {
   assert.equal(table.status, 0);
   assert.match(
     table.stdout,
-    /^DROPPED +REASON +TOTAL +PER SECOND +WHAT TO DO\nencap +no-lease +1,234 +0 +is that node/,
+    /^DROPPED +REASON +TOTAL +PER SECOND +WHAT TO DO\nencap +no-lease +1,234 +0 +is that node.*\n +last \d+ s ago: 10\.5\.1\.6:1111 > 10\.5\.9\.9:7777 udp length 33 ttl 64\n$/,
   );
   const json = await flannelctl(['drops', '--json', '--interval', '0.01', '--socket', socket]);
   const { drops } = JSON.parse(json.stdout) as { drops: { reason: string; total: number }[] };
