@@ -12,6 +12,7 @@ import { addLeasesCommand } from './commands/leases.js';
 import { addNetworkCommand } from './commands/network.js';
 import { addProbeCommand } from './commands/probe.js';
 import { addStatusCommand } from './commands/status.js';
+import { addTopCommand } from './commands/top.js';
 import { addTraceCommand } from './commands/trace.js';
 import { addVersionCommand } from './commands/version.js';
 import type { CommandContext } from './context.js';
@@ -45,6 +46,7 @@ export function buildProgram(context: CommandContext): Command {
   addVersionCommand(program, context);
   program.commandsGroup('Where do packets go:');
   addDropsCommand(program, context);
+  addTopCommand(program, context);
   addTraceCommand(program, context);
   addCaptureCommand(program, context);
   addExplainCommand(program, context);

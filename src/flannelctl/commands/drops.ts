@@ -5,7 +5,7 @@ import { FlannelError } from '../../errors.js';
 import { type CommandContext, printJson, printLines } from '../context.js';
 import { ControlClient } from '../control-client.js';
 import { addDaemonOptions, addExamples, addJsonOption, type DaemonOptions, type JsonOption } from '../options.js';
-import { paintFor, type Paint } from '../paint.js';
+import { CLEAR_SCREEN, paintFor, type Paint } from '../paint.js';
 import { formatTable } from '../table.js';
 import { wordCount, wordDuration } from '../wording.js';
 
@@ -13,9 +13,6 @@ interface DropsOptions extends DaemonOptions, JsonOption {
   readonly watch?: true;
   readonly interval: number;
 }
-
-/** Of ECMA-48: the cursor to the top left corner, and everything below it erased. */
-const CLEAR_SCREEN = '\x1b[H\x1b[J';
 
 /** `flannelctl drops`: what the dataplane drops, and what to do about it. */
 export function addDropsCommand(program: Command, context: CommandContext): void {
