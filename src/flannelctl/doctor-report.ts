@@ -1,15 +1,30 @@
 import type { CheckResult } from '../debug/doctor/check.js';
 import type { Paint } from './paint.js';
 
-/** The checks for people: a line each, and below one that is not well what it stands on and what to do. */
+/** More skipped checks than these are one line: they all wait for the same, which stands above. */
+const SKIPS_SHOWN = 3;
+
+/**
+ * The checks for people: a line each, and below one that is not well what it stands on and what to do. Checks that were
+ * skipped because nearly nothing can be looked at, such as without a daemon, are told in one line.
+ */
 export function doctorReport(checks: readonly CheckResult[], paint: Paint): string[] {
-  const width = Math.max(...checks.map(({ id }) => id.length));
+  const skipped = checks.filter(({ status }) => status === 'skip');
+  const folded = skipped.length > SKIPS_SHOWN ? skipped : [];
+  const shown = checks.filter((check) => !folded.includes(check));
+  const width = Math.max(...shown.map(({ id }) => id.length));
   const indent = ' '.repeat(width + 8);
-  const lines = checks.flatMap(({ id, status, summary, remedy, evidence = [] }) => [
+  const lines = shown.flatMap(({ id, status, summary, remedy, evidence = [] }) => [
     `${wordStatus(status, paint)}  ${id.padEnd(width)}  ${status === 'skip' ? paint.faint(summary) : summary}`,
     ...(status === 'warn' || status === 'fail' ? evidence.map((line) => `${indent}${line}`) : []),
     ...(remedy === undefined ? [] : [`${indent}→ ${remedy}`]),
   ]);
+  if (folded.length > 0) {
+    const ids = folded.map(({ id }) => id).join(', ');
+    lines.push(
+      `${wordStatus('skip', paint)}  ${paint.faint(`${folded.length} checks had nothing to look at: ${ids}`)}`,
+    );
+  }
   return [...lines, '', summary(checks, paint)];
 }
 

@@ -6,8 +6,11 @@ import type { NodeFacts, QueueFacts } from './facts.js';
 /** A lease that ends sooner has not been renewed in time: the default margin is an hour. */
 const EXPIRY_WARNING_MS = 30 * 60_000;
 
+const START_REMEDY =
+  'systemctl start flanneld, or by hand: flanneld --etcd-endpoints=URL; then run doctor again, for most checks need the agent';
+
 export function checkAgent({ status }: Pick<NodeFacts, 'status'>): Finding {
-  if (!status.known) return fail(status.why, 'start flanneld, or name its --control-socket with --socket PATH');
+  if (!status.known) return fail(status.why, START_REMEDY);
   const { state, reason, version, pid, backend } = status.value;
   const failed = (backend?.workers ?? []).filter((worker) => worker.state === 'failed' || worker.state === 'stopped');
   if (failed.length > 0) {

@@ -137,6 +137,12 @@ describe('a lab of two nodes', () => {
         0,
       );
     }
+    const unsaid = await labCommand('down');
+    assert.equal(unsaid.status, 2);
+    assert.match(
+      unsaid.stderr,
+      /^flannelctl: there are several labs: [^\n]+; say which with --name, or --all for every one\n$/,
+    );
     assert.equal((await labCommand('down', '--name', second)).status, 0);
     assert.deepEqual(await remainsOf(second), []);
     assert.equal((await labStatus(name)).healthy, true);
