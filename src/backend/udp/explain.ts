@@ -64,6 +64,7 @@ export class Explainer {
     const table = ForwardingTable.create({ network, subnetLength, workers: 1 });
     const forwarding = new LeaseForwarding({
       table,
+      network,
       ownSubnet: own.subnet,
       ownUnderlayAddresses: [peer],
       port,

@@ -1,7 +1,7 @@
 /** Turns leases into entries of the forwarding table, and says once what could not be turned. */
 import type { ForwardingEntry, ForwardingTable, TableChange } from '../../dataplane/forwarding-table.js';
 import type { Logger } from '../../log.js';
-import { formatIpv4, formatPrefix, prefixesEqual, type Ipv4Prefix } from '../../packet/address.js';
+import { formatIpv4, formatPrefix, prefixContains, prefixesEqual, type Ipv4Prefix } from '../../packet/address.js';
 import { isUnicastHost } from '../../packet/ipv4.js';
 import type { Lease } from '../../subnet/lease.js';
 
@@ -10,6 +10,7 @@ const MAX_REMEMBERED = 1024;
 
 export interface LeaseForwardingOptions {
   readonly table: ForwardingTable;
+  readonly network: Ipv4Prefix;
   readonly ownSubnet: Ipv4Prefix;
   /** Every address under which peers may know this node: a lease that names one is never forwarded to. */
   readonly ownUnderlayAddresses: readonly number[];
@@ -46,7 +47,7 @@ export class LeaseForwarding {
 
   /** `undefined` for a lease that is not to be forwarded to. */
   private entryOf(lease: Lease): ForwardingEntry | undefined {
-    const { ownSubnet, port, backendType } = this.options;
+    const { network, ownSubnet, port, backendType } = this.options;
     const subnet = formatPrefix(lease.subnet);
     if (prefixesEqual(lease.subnet, ownSubnet)) {
       if (!this.own.has(lease.publicIp)) {
@@ -67,6 +68,15 @@ export class LeaseForwarding {
     }
     if (!isUnicastHost(lease.publicIp)) {
       this.sayOnce(`the lease of ${subnet} names ${formatIpv4(lease.publicIp)}, which is no host's address: skipped`);
+      return undefined;
+    }
+    // Each datagram would come back as a packet of the overlay, with a header more and a TTL that begins anew.
+    if (prefixContains(network, lease.publicIp)) {
+      this.sayOnce(
+        `the lease of ${subnet} names ${formatIpv4(lease.publicIp)}, which lies inside the Network ` +
+          `${formatPrefix(network)}: the tunnel would lead into itself, so nothing is forwarded there; give that node ` +
+          'another --public-ip',
+      );
       return undefined;
     }
     return { prefix: lease.subnet, address: lease.publicIp, port };

@@ -63,6 +63,7 @@ export class UdpBackend implements Backend {
     const offloads = new OffloadLadder(options.disabledOffloads);
     const leases = new LeaseForwarding({
       table,
+      network: config.network,
       ownSubnet: lease.subnet,
       ownUnderlayAddresses: [options.publicIp, external.address],
       port: config.backend.port,

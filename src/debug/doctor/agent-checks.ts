@@ -1,5 +1,6 @@
 /** The agent itself: whether it runs, what it holds, and what it uses of the kernel. */
 import type { LeaseAnswer, StatusAnswer } from '../../observe/control-protocol.js';
+import { parseIpv4, parsePrefix, prefixContains } from '../../packet/address.js';
 import { fail, ok, skip, warn, type Fact, type Finding } from './check.js';
 import type { NodeFacts, QueueFacts } from './facts.js';
 
@@ -59,7 +60,21 @@ export function checkPublicIp({ status, leases }: Pick<NodeFacts, 'status' | 'le
   const own = shared.find(([address]) => address === status.value.publicIP);
   if (own !== undefined) return fail(`this node's public IP ${own[0]} stands in ${own[1].length} leases`, remedy, list);
   if (shared.length > 0) return warn(`${shared.length} public IPs stand in several leases`, remedy, list);
+  const inside = leases.value.filter(({ publicIP }) => isInNetwork(publicIP, status.value.network?.cidr));
+  if (inside.length > 0) {
+    return warn(
+      `${inside.length} public IPs lie inside the Network: nothing is forwarded to them, for the tunnel would lead into itself`,
+      'give those nodes a --public-ip of the underlay',
+      inside.map(({ subnet, publicIP }) => `${publicIP} holds ${subnet}`),
+    );
+  }
   return ok(`${leases.value.length} leases, each with a public IP of its own`);
+}
+
+function isInNetwork(publicIp: string, cidr: string | undefined): boolean {
+  const network = cidr === undefined ? undefined : parsePrefix(cidr);
+  const address = parseIpv4(publicIp);
+  return network !== undefined && address !== undefined && prefixContains(network, address);
 }
 
 export function checkOffloads({ status }: Pick<NodeFacts, 'status'>): Finding {

@@ -20,9 +20,11 @@ function lease(subnet: string, publicIp: string, backendType = ''): Lease {
 
 function setUp(): { table: ForwardingTable; forwarding: LeaseForwarding; lines: string[] } {
   const lines: string[] = [];
-  const table = ForwardingTable.create({ network: lease('10.5.0.0/16', '0.0.0.0').subnet, subnetLength: 24 });
+  const network = lease('10.5.0.0/16', '0.0.0.0').subnet;
+  const table = ForwardingTable.create({ network, subnetLength: 24 });
   const forwarding = new LeaseForwarding({
     table,
+    network,
     ownSubnet: lease('10.5.1.0/24', '0.0.0.0').subnet,
     ownUnderlayAddresses: [ip('192.168.0.1'), ip('203.0.113.1')],
     port: 8285,
@@ -96,4 +98,16 @@ test('overlaps and nonsense are said once each', () => {
   assert.equal(lines.length, 3);
   assert.equal(table.slotAddress(table.lookup(ip('10.5.33.1'))), ip('192.168.0.3'));
   assert.equal(table.slotAddress(table.lookup(ip('10.5.34.1'))), ip('192.168.0.2'));
+});
+
+test('a lease whose public IP lies inside the Network is not forwarded to, and one line says why', () => {
+  const { table, forwarding, lines } = setUp();
+  const looping = [lease('10.5.2.0/24', '10.5.2.9'), lease('10.5.3.0/24', '10.5.77.1')];
+  forwarding.replaceAll(looping);
+  forwarding.change(looping, []);
+  assert.equal(table.lookup(ip('10.5.2.1')), NO_LEASE);
+  assert.equal(table.lookup(ip('10.5.3.1')), NO_LEASE);
+  assert.equal(table.isMember(ip('10.5.2.9')), false);
+  assert.equal(lines.length, 2);
+  assert.match(lines[0], /lease of 10\.5\.2\.0\/24 names 10\.5\.2\.9, which lies inside the Network 10\.5\.0\.0\/16/);
 });

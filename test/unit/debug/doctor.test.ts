@@ -221,6 +221,13 @@ const CASES: readonly Case[] = [
     says: /1 public IP/,
   },
   {
+    what: 'a public IP inside the Network',
+    facts: { leases: known([lease('10.5.8.0/24', '10.5.8.9'), lease('10.5.9.0/24', '192.0.2.7')]) },
+    id: 'public-ip',
+    status: 'warn',
+    says: /1 public IPs lie inside the Network/,
+  },
+  {
     what: 'no device',
     facts: { interfaces: known([LINKS[0]]) },
     id: 'device',
