@@ -33,6 +33,9 @@ function agentFacts(status: StatusAnswer, paint: Paint, nowMs: number): Fact[] {
   const state = STATES[status.state] ?? status.state;
   facts.push(['State', status.state === 'ready' ? paint.good(state) : paint.warning(state)]);
   if (status.reason !== undefined) facts.push(['Reason', paint.bad(status.reason)]);
+  for (const { message, remedy } of status.concerns ?? []) {
+    facts.push(['Concern', [paint.warning(message), `→ ${remedy}`]]);
+  }
   if (network !== undefined) {
     facts.push(['Network', `${network.cidr}, a /${network.subnetLength} for each node, backend ${network.backend}`]);
   }

@@ -3,7 +3,14 @@ import type { TapSource } from '../backend/tap-source.js';
 import type { ExternalInterface } from '../host/external-interface.js';
 import type { PacketQuestion } from '../backend/explain.js';
 import { explainAnswer } from '../observe/explain-answer.js';
-import type { ExplainAnswer, LeaseAnswer, ProbeStatistics, StatusAnswer } from '../observe/control-protocol.js';
+import type {
+  ConcernAnswer,
+  ConcernId,
+  ExplainAnswer,
+  LeaseAnswer,
+  ProbeStatistics,
+  StatusAnswer,
+} from '../observe/control-protocol.js';
 import type { ControlSource } from '../observe/control-server.js';
 import type { TapHubSource } from '../observe/tap-hub.js';
 import type { HealthSource } from '../observe/health-server.js';
@@ -15,6 +22,20 @@ import type { NetworkConfig } from '../subnet/network-config.js';
 import { VERSION } from '../version.js';
 import type { FlanneldOptions } from './flags.js';
 import type { KnownLeases } from './known-leases.js';
+
+/** Why a running agent may be unready, the gravest first, and the step of its start that it is back at then. */
+const UNREADY_STEPS = {
+  /** The tunnel's address is gone. */
+  interface: 'interface',
+  /** The backend has failed. */
+  backend: 'backend',
+  /** The subnet went to another node, and this one is not settled in a new one yet. */
+  subnet: 'lease',
+  /** The lease has run out, as far as can be told from here. */
+  lease: 'lease',
+} as const satisfies Record<string, AgentPhase>;
+export type UnreadyCause = keyof typeof UNREADY_STEPS;
+const UNREADY_CAUSES = Object.keys(UNREADY_STEPS) as readonly UnreadyCause[];
 
 export type AgentPhase = StatusAnswer['state'];
 
@@ -34,10 +55,8 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
   phase: AgentPhase = 'configuration';
   /** What holds start-up back, or troubles a running agent without making it unready. */
   reason: string | undefined;
-  /** What makes a running agent unready: its subnet is lost. */
-  unready: string | undefined;
-  /** What makes a running agent unready: its backend has failed. */
-  stalled: string | undefined;
+  /** Times that this node's subnet was found in another node's hands. */
+  leaseLosses = 0;
   config: NetworkConfig | undefined;
   external: ExternalInterface | undefined;
   publicIp: number | undefined;
@@ -46,6 +65,8 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
   /** What this agent does in the probes of others. */
   probes: { readonly statistics: ProbeStatistics } | undefined;
 
+  readonly #unready = new Map<UnreadyCause, string>();
+  readonly #concerns = new Map<ConcernId, ConcernAnswer>();
   readonly #options: FlanneldOptions;
   readonly #leases: KnownLeases;
   readonly #store: StoreStatistics;
@@ -57,19 +78,44 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
     this.#store = store;
   }
 
+  /** What makes a running agent unready, by its cause; `undefined`: that is over. */
+  setUnready(cause: UnreadyCause, reason: string | undefined): void {
+    if (reason === undefined) this.#unready.delete(cause);
+    else this.#unready.set(cause, reason);
+  }
+
+  isUnready(cause: UnreadyCause): boolean {
+    return this.#unready.has(cause);
+  }
+
+  /** Something that lasts, and that somebody should see to, though the agent may be ready. */
+  raiseConcern(id: ConcernId, message: string, remedy: string): void {
+    const since = this.#concerns.get(id)?.since ?? new Date().toISOString();
+    this.#concerns.set(id, { id, since, message, remedy });
+  }
+
+  clearConcern(id: ConcernId): void {
+    this.#concerns.delete(id);
+  }
+
   /** One line on where the agent stands. */
   summary(): string {
     const waiting = WAITING_FOR[this.phase];
     if (this.phase === 'ready' && this.lease !== undefined && this.runningBackend !== undefined) {
       const where = `${formatPrefix(this.lease.subnet)} on ${this.runningBackend.deviceName}`;
-      const trouble = this.stalled ?? this.unready ?? this.reason;
+      const trouble = this.#obstacle() ?? this.reason ?? [...this.#concerns.values()].at(0)?.message;
       return trouble === undefined ? where : `${where}; ${trouble}`;
     }
     return this.reason === undefined ? waiting : `${waiting}: ${this.reason}`;
   }
 
   notReadyReason(): string | undefined {
-    return this.phase === 'ready' ? (this.stalled ?? this.unready) : this.summary();
+    return this.phase === 'ready' ? this.#obstacle() : this.summary();
+  }
+
+  /** The gravest of what makes a running agent unready. */
+  #obstacle(): string | undefined {
+    return UNREADY_CAUSES.map((cause) => this.#unready.get(cause)).find((reason) => reason !== undefined);
   }
 
   status(): StatusAnswer {
@@ -80,7 +126,8 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
       pid: process.pid,
       startedAt: this.#startedAt,
       state: this.#step(),
-      reason: this.stalled ?? this.unready ?? this.reason,
+      reason: this.#obstacle() ?? this.reason,
+      concerns: [...this.#concerns.values()],
       network: config && {
         cidr: formatPrefix(config.network),
         subnetLength: config.subnetLength,
@@ -100,16 +147,16 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
     };
   }
 
-  /** The step that readiness waits for: a running agent that has become unready is back at the lease or the backend. */
+  /** The step that readiness waits for: a running agent that has become unready is back at an earlier one. */
   #step(): AgentPhase {
     if (this.phase !== 'ready') return this.phase;
-    if (this.stalled !== undefined) return 'backend';
-    return this.unready === undefined ? 'ready' : 'lease';
+    const cause = UNREADY_CAUSES.find((candidate) => this.isUnready(candidate));
+    return cause === undefined ? 'ready' : UNREADY_STEPS[cause];
   }
 
   /** A lost one has no expiry to tell, though the pods go on with its addresses. */
   #heldLease(): Lease | undefined {
-    return this.unready === undefined ? this.lease : undefined;
+    return this.isUnready('subnet') ? undefined : this.lease;
   }
 
   /** The leases of all nodes by subnet; of this node's own the expiry is known. */
@@ -153,6 +200,10 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
   tapNode(): { node: string; externalInterface: string } {
     const node = this.publicIp === undefined ? '' : formatIpv4(this.publicIp);
     return { node, externalInterface: this.external?.name ?? '' };
+  }
+
+  leasesLost(): number {
+    return this.leaseLosses;
   }
 
   leases(): number {

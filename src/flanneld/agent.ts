@@ -2,6 +2,9 @@
  * The life of an agent, from top to bottom: configuration → interface → lease → backend → firewall → subnet.env →
  * ready → renew and watch → stop.
  *
+ * What a running agent is built on may go: its subnet to another node, its address from this host. Then the middle of the
+ * course is gone through again, from the configuration to readiness, while packets flow as before for as long as it takes.
+ *
  * Where an earlier run has left a snapshot of what the store told it, packets flow by that before the store is asked, and
  * the store's answers correct it.
  *
@@ -10,9 +13,11 @@
  * may be what another needs. What this host refuses for good, such as a device that may not be opened, ends the agent
  * with one line; its service manager starts it again.
  */
-import { once, setMaxListeners } from 'node:events';
+import { setMaxListeners } from 'node:events';
 
 import type { Backend, RunningBackend } from '../backend/backend.js';
+import { childAbort, type ChildAbort } from '../child-abort.js';
+import { pause, type Clock } from '../clock.js';
 import { FlannelError, NetworkConfigError, type ErrorCode } from '../errors.js';
 import type { ExternalInterface } from '../host/external-interface.js';
 import type { Logger } from '../log.js';
@@ -22,9 +27,11 @@ import { ReasonReporter } from '../reason-reporter.js';
 import type { Lease } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config.js';
 import type { LeaseRequest, SubnetManager } from '../subnet/subnet-manager.js';
-import type { AgentPhase, AgentState } from './agent-state.js';
+import { untilAddressMoves } from './address-watch.js';
+import type { AgentPhase, AgentState, UnreadyCause } from './agent-state.js';
+import { watchConfigChanges } from './config-watch.js';
 import type { FlanneldOptions } from './flags.js';
-import { keepBackend } from './keep-backend.js';
+import { bringUp, keepBackend } from './keep-backend.js';
 import { keepOwnLease, leaseFields } from './own-lease.js';
 import type { KnownLeases } from './known-leases.js';
 import { isAbort, persist, within } from './persistence.js';
@@ -39,6 +46,7 @@ export interface AgentParts {
   readonly state: AgentState;
   readonly host: NodeHost;
   readonly notifier: ServiceNotifier | undefined;
+  readonly clock: Clock;
   readonly snapshots: Pick<SnapshotFile, 'read' | 'follow' | 'changed' | 'flush'>;
   /** Takes part in the probes of other nodes, from readiness on. */
   readonly responder?: { run(signal: AbortSignal): Promise<void> };
@@ -50,6 +58,8 @@ export interface AgentParts {
 export interface NodeHost {
   /** @throws FlannelError `INTERFACE` when none fits */
   chooseInterface(): Promise<ExternalInterface>;
+  /** Whether an address is still one of this host's. */
+  hasAddress(address: number): Promise<boolean>;
   /** @throws FlannelError `INTERFACE` when datagrams from this interface would enter the tunnel again */
   checkInterface(external: ExternalInterface, config: NetworkConfig): void;
   /** The subnet of an earlier run, if it can be told. */
@@ -63,6 +73,9 @@ export interface NodeHost {
 
 /** What start-up waits for rather than fails on. */
 const REPAIRABLE: ReadonlySet<ErrorCode> = new Set(['CONFIG', 'STORE', 'LEASE', 'INTERFACE', 'BACKEND']);
+
+const LOST_SUBNET_REMEDY =
+  "make the bridge anew with subnet.env's FLANNEL_SUBNET and start its pods again (Docker: flannelctl docker-opts)";
 
 /** The backend's workers get this long to stop. */
 const BACKEND_STOP_MS = 500;
@@ -79,6 +92,22 @@ interface Plan {
   readonly lease: Lease;
 }
 
+/** Why a plan has come to its end. */
+interface Change {
+  /** What makes the agent unready until the next one is carried out. */
+  readonly cause: Extract<UnreadyCause, 'subnet' | 'interface'>;
+  readonly reason: string;
+}
+
+/** What a plan is made for: the start, or a change. */
+interface Occasion {
+  previousSubnet(): Promise<Ipv4Prefix | undefined>;
+  readonly formerPublicIp?: number;
+  entering(step: AgentPhase): void;
+  /** Answers what is to be said. */
+  failed(step: AgentPhase, error: FlannelError): string;
+}
+
 /** A backend that runs by what an earlier run knew. */
 interface Resumed {
   readonly plan: Plan;
@@ -92,7 +121,8 @@ export class Agent {
   readonly #state: AgentState;
   /** Ends everything that runs beside the main course: with the stop, or with the failure of one of them. */
   readonly #life = new AbortController();
-  #watching: { readonly config: string; readonly end: AbortController } | undefined;
+  #watching: { readonly config: string; readonly abort: () => void } | undefined;
+  #wasReady = false;
   /** The configuration under which the known leases are those of an earlier run. */
   #remembered: string | undefined;
 
@@ -115,23 +145,20 @@ export class Agent {
     if (stop.aborted) end();
     try {
       const resumed = await this.#resume();
-      const plan = await this.#prepare();
+      let plan = await this.#prepare(this.#start);
       this.#enter('backend');
       for (const warning of await this.#parts.host.warnings()) this.#logger.warn(warning);
-      const backend = await this.#backendFor(plan, resumed);
-      this.#beside(
-        keepBackend({
-          ...this.#parts,
-          running: backend,
-          start: () => this.#startBackend(plan),
-          signal: this.#life.signal,
-        }),
-      );
-      this.#beside(keepOwnLease({ ...this.#parts, ...plan, signal: this.#life.signal, transient: REPAIRABLE }));
-      await this.#settleIn(plan, backend);
-      this.#ready(plan, backend);
-      await aborted(this.#life.signal);
-      this.#life.signal.throwIfAborted();
+      let service = this.#serve(plan, await this.#backendFor(plan, resumed));
+      this.#beside(watchConfigChanges({ ...this.#parts, signal: this.#life.signal }));
+      for (;;) {
+        const change = await this.#untilChange(plan);
+        const next = await this.#prepare(this.#onward(plan, change));
+        if (this.#differs(plan, next, change)) {
+          await service.end();
+          service = this.#serve(next);
+        }
+        plan = next;
+      }
     } catch (error) {
       // What fails while everything is being ended is no news.
       if (!stop.aborted) throw this.#life.signal.aborted ? this.#life.signal.reason : error;
@@ -184,15 +211,84 @@ export class Agent {
     return this.#startBackend(plan);
   }
 
+  /** Ends with the lease, or with the address that the tunnel is bound to. */
+  async #untilChange({ lease, external }: Plan): Promise<Change> {
+    const over = childAbort(this.#life.signal);
+    const { signal } = over;
+    const changes = [
+      keepOwnLease({ ...this.#parts, lease, signal }).then((reason): Change => ({ cause: 'subnet', reason })),
+      untilAddressMoves({ ...this.#parts, external, signal }).then((reason): Change => ({
+        cause: 'interface',
+        reason,
+      })),
+    ];
+    try {
+      return await Promise.race(changes);
+    } finally {
+      over.abort();
+      await Promise.allSettled(changes);
+    }
+  }
+
+  /** What a running agent needs a new plan for. */
+  #onward(plan: Plan, { cause, reason }: Change): Occasion {
+    if (cause === 'subnet') this.#state.leaseLosses++;
+    this.#state.setUnready(cause, reason);
+    this.#parts.notifier?.status(this.#state.summary());
+    this.#logger.error(`${reason}; packets flow on as before until this node has a new place`);
+    return {
+      previousSubnet: () => Promise.resolve(plan.lease.subnet),
+      formerPublicIp: plan.request.publicIp,
+      entering: () => undefined,
+      failed: (_step, error) => {
+        this.#state.setUnready(cause, `${reason}; no new place yet: ${error.message}`);
+        this.#parts.notifier?.status(this.#state.summary());
+        return this.#state.summary();
+      },
+    };
+  }
+
+  /** Whether the next plan needs another backend; says what has become of this node. */
+  #differs(plan: Plan, next: Plan, { cause, reason }: Change): boolean {
+    const change = difference(plan, next);
+    this.#state.setUnready('lease', undefined);
+    if (change === undefined) {
+      this.#state.setUnready(cause, undefined);
+      this.#parts.notifier?.status(this.#state.summary());
+      this.#logger.info('lease taken back', leaseFields(next.lease));
+      return false;
+    }
+    this.#logger.warn(`${change}: the backend is started again`);
+    const [before, now] = [plan, next].map(({ lease }) => formatPrefix(lease.subnet));
+    if (before !== now) {
+      const message = `${reason}; this node has ${now} now, and pods with addresses of ${before} are cut off from other nodes`;
+      this.#state.raiseConcern('lost-subnet', message, LOST_SUBNET_REMEDY);
+      this.#logger.error(`${message}; ${LOST_SUBNET_REMEDY}`);
+    }
+    return true;
+  }
+
+  /** The occasion of a start. */
+  readonly #start: Occasion = {
+    previousSubnet: () => this.#parts.host.previousSubnet(),
+    entering: (step) => {
+      if (this.#state.reason === undefined) this.#enter(step);
+    },
+    failed: (step, error) => {
+      this.#trouble(step, error);
+      return this.#state.summary();
+    },
+  };
+
   /** Configuration, interface and lease: tried together until all three are there. */
-  async #prepare(): Promise<Plan> {
+  async #prepare(occasion: Occasion): Promise<Plan> {
     const reasons = new ReasonReporter((reason) => this.#logger.warn(reason));
     let step: AgentPhase = 'configuration';
     const plan = await persist(
       async () => {
         const enter = (next: AgentPhase): void => {
           step = next;
-          if (this.#state.reason === undefined) this.#enter(next);
+          occasion.entering(next);
         };
         enter('configuration');
         const config = await this.#parts.manager.networkConfig(this.#life.signal);
@@ -203,18 +299,16 @@ export class Agent {
 
         enter('lease');
         this.#watchLeases(config);
-        const request = leaseRequest(publicIp, backend, await this.#parts.host.previousSubnet());
+        const request = leaseRequest(publicIp, backend, await occasion.previousSubnet(), occasion.formerPublicIp);
         const lease = await this.#parts.manager.acquireLease(config, request, this.#life.signal);
         return { config, backend, external, request, lease };
       },
       {
+        clock: this.#parts.clock,
         signal: this.#life.signal,
         transient: REPAIRABLE,
-        onFailure: (error) => {
-          // A configuration that does not fit this node is noticed late, but it is the configuration that must change.
-          this.#trouble(error.code === 'CONFIG' ? 'configuration' : step, error);
-          reasons.report(this.#state.summary());
-        },
+        // A configuration that does not fit this node is noticed late, but it is the configuration that must change.
+        onFailure: (error) => reasons.report(occasion.failed(error.code === 'CONFIG' ? 'configuration' : step, error)),
       },
     );
     this.#state.reason = undefined;
@@ -238,7 +332,44 @@ export class Agent {
     return { external, publicIp };
   }
 
-  async #startBackend({ config, backend, external, request, lease }: Plan): Promise<RunningBackend> {
+  /** Carries a plan out beside the main course, on a backend that runs already or on a new one, until it is told to end. */
+  #serve(plan: Plan, running?: RunningBackend): { end(): Promise<void> } {
+    const over = childAbort(this.#life.signal);
+    const work = this.#carryOut(plan, running, over);
+    this.#beside(work, over.signal);
+    return {
+      end: async () => {
+        over.abort(new Error('the plan has changed'));
+        await work.catch(() => undefined);
+        await this.#state.runningBackend?.stop();
+      },
+    };
+  }
+
+  async #carryOut(plan: Plan, running: RunningBackend | undefined, over: ChildAbort): Promise<void> {
+    const { signal } = over;
+    const options = { ...this.#parts, start: () => this.#startBackend(plan, signal), signal };
+    const backend = running ?? (await bringUp(options));
+    this.#state.setUnready('interface', undefined);
+    const tasks = [keepBackend(backend, options), this.#settleAndKeepRules(plan, backend, signal)];
+    try {
+      await Promise.all(tasks);
+    } finally {
+      over.abort();
+      await Promise.allSettled(tasks);
+    }
+  }
+
+  async #settleAndKeepRules(plan: Plan, backend: RunningBackend, signal: AbortSignal): Promise<void> {
+    await this.#settleIn(plan, backend, signal);
+    this.#ready(plan, backend);
+    await this.#keepRules(plan, signal);
+  }
+
+  async #startBackend(
+    { config, backend, external, request, lease }: Plan,
+    signal: AbortSignal = this.#life.signal,
+  ): Promise<RunningBackend> {
     const running = await backend.start({
       config,
       external,
@@ -253,8 +384,8 @@ export class Agent {
       trustedSources: this.#options.trustedSources,
       logger: this.#logger,
     });
-    if (this.#life.signal.aborted) await running.stop();
-    this.#life.signal.throwIfAborted();
+    if (signal.aborted) await running.stop();
+    signal.throwIfAborted();
     this.#state.runningBackend = running;
     this.#parts.leases.attach(running);
     this.#logger.info('packets flow', {
@@ -267,7 +398,7 @@ export class Agent {
   }
 
   /** Firewall rules, routes and subnet.env: tried until they are in place. Packets flow meanwhile. */
-  async #settleIn({ config, lease }: Plan, backend: RunningBackend): Promise<void> {
+  async #settleIn({ config, lease }: Plan, backend: RunningBackend, signal: AbortSignal): Promise<void> {
     const reasons = new ReasonReporter((reason) => this.#logger.error(reason));
     await persist(
       async () => {
@@ -275,7 +406,8 @@ export class Agent {
         await this.#parts.host.writeSubnetFile(config, lease, backend.mtuBytes);
       },
       {
-        signal: this.#life.signal,
+        clock: this.#parts.clock,
+        signal,
         transient: new Set<ErrorCode>(['HOST']),
         onFailure: (error) => {
           this.#trouble('backend', error);
@@ -287,15 +419,19 @@ export class Agent {
   }
 
   #ready(plan: Plan, backend: RunningBackend): void {
+    const first = !this.#wasReady;
+    this.#wasReady = true;
     this.#state.phase = 'ready';
-    this.#parts.notifier?.ready(this.#state.summary());
-    this.#logger.info('ready', {
+    this.#state.setUnready('subnet', undefined);
+    if (first) this.#parts.notifier?.ready(this.#state.summary());
+    else this.#parts.notifier?.status(this.#state.summary());
+    this.#logger.info(first ? 'ready' : 'ready again', {
       subnet: formatPrefix(plan.lease.subnet),
       device: backend.deviceName,
       leases: this.#parts.leases.size,
       subnetFile: this.#options.subnetFile,
     });
-    this.#beside(this.#keepRules(plan));
+    if (!first) return;
     this.#keepSnapshot();
     if (this.#parts.responder !== undefined) this.#beside(this.#parts.responder.run(this.#life.signal));
   }
@@ -312,10 +448,12 @@ export class Agent {
   }
 
   /** Puts back the rules that others remove. */
-  async #keepRules({ config, lease }: Plan): Promise<void> {
+  async #keepRules({ config, lease }: Plan, signal: AbortSignal): Promise<void> {
     const reasons = new ReasonReporter((reason) => this.#logger.warn(reason));
     const everyMs = this.#options.firewall.resyncSeconds * 1000;
-    while (await pause(everyMs, this.#life.signal)) {
+    for (;;) {
+      await pause(this.#parts.clock, everyMs, signal);
+      if (signal.aborted) return;
       try {
         await this.#parts.host.ensureRules(config, lease);
         reasons.clear();
@@ -330,19 +468,18 @@ export class Agent {
   #watchLeases(config: NetworkConfig): void {
     const shown = describe(config);
     if (this.#watching?.config === shown) return;
-    this.#watching?.end.abort();
+    this.#watching?.abort();
     if (this.#remembered !== shown) this.#parts.leases.clear();
     this.#remembered = undefined;
-    const end = new AbortController();
-    this.#watching = { config: shown, end };
-    this.#life.signal.addEventListener('abort', () => end.abort(), { once: true, signal: end.signal });
-    this.#beside(this.#parts.manager.watchLeases(config, this.#parts.leases, end.signal));
+    const over = childAbort(this.#life.signal);
+    this.#watching = { config: shown, abort: () => over.abort() };
+    this.#beside(this.#parts.manager.watchLeases(config, this.#parts.leases, over.signal));
   }
 
   /** Lets work go on beside the main course; its failure ends the agent. */
-  #beside(work: Promise<void>): void {
+  #beside(work: Promise<void>, signal: AbortSignal = this.#life.signal): void {
     work.catch((error: unknown) => {
-      if (!isAbort(error, this.#life.signal)) this.#life.abort(error);
+      if (!isAbort(error, signal)) this.#life.abort(error);
     });
   }
 
@@ -370,6 +507,7 @@ export class Agent {
   #learnConfig(config: NetworkConfig): void {
     const before = this.#state.config;
     this.#state.config = config;
+    this.#state.clearConcern('configuration');
     if (before !== undefined && describe(before) === describe(config)) return;
     this.#logger.info('network configuration', {
       network: formatPrefix(config.network),
@@ -403,8 +541,14 @@ function refuseLoop(config: NetworkConfig, publicIp: number): void {
   );
 }
 
-function leaseRequest(publicIp: number, backend: Backend, previousSubnet: Ipv4Prefix | undefined): LeaseRequest {
-  return { publicIp, publicIpv6: null, ...backend.leaseAttributes(), previousSubnet };
+function leaseRequest(
+  publicIp: number,
+  backend: Backend,
+  previousSubnet: Ipv4Prefix | undefined,
+  formerPublicIp?: number,
+): LeaseRequest {
+  const request = { publicIp, publicIpv6: null, ...backend.leaseAttributes(), previousSubnet };
+  return formerPublicIp === undefined ? request : { ...request, formerPublicIp };
 }
 
 /** What of that which a backend is made for differs, for a log line; `undefined` when nothing does. */
@@ -420,24 +564,4 @@ function difference(before: Plan, now: Plan): string | undefined {
 /** As text, to tell whether it has changed. */
 function describe(config: NetworkConfig | ExternalInterface): string {
   return JSON.stringify(config, (_key, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
-}
-
-/** Waits; false when the wait was cut short by the end. */
-async function pause(ms: number, signal: AbortSignal): Promise<boolean> {
-  if (signal.aborted) return false;
-  return new Promise((resolve) => {
-    const end = (): void => {
-      clearTimeout(timer);
-      resolve(false);
-    };
-    const timer = setTimeout(() => {
-      signal.removeEventListener('abort', end);
-      resolve(true);
-    }, ms);
-    signal.addEventListener('abort', end, { once: true });
-  });
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (!signal.aborted) await once(signal, 'abort');
 }

@@ -1,6 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-
 import type { RunningBackend } from '../backend/backend.js';
+import { pause, type Clock } from '../clock.js';
 import { FlannelError, type ErrorCode } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { ServiceNotifier } from '../observe/sd-notify.js';
@@ -15,12 +14,12 @@ const TRANSIENT: ReadonlySet<ErrorCode> = new Set(['HOST', 'BACKEND', 'INTERFACE
 const SOUND_AFTER_MS = 60_000;
 
 export interface KeepBackendOptions {
-  readonly running: RunningBackend;
   /** Starts another one in place of one that was stopped. */
   readonly start: () => Promise<RunningBackend>;
   readonly state: AgentState;
   readonly logger: Logger;
   readonly notifier: ServiceNotifier | undefined;
+  readonly clock: Clock;
   readonly signal: AbortSignal;
 }
 
@@ -29,42 +28,66 @@ export interface KeepBackendOptions {
  * time, with a back-off when it fails again soon. Meanwhile the agent is unready and says why.
  * @throws what is not a FlannelError; the signal's reason when it aborts
  */
-export async function keepBackend(options: KeepBackendOptions): Promise<never> {
-  const { state, logger, notifier, signal } = options;
-  let { running } = options;
+export async function keepBackend(first: RunningBackend, options: KeepBackendOptions): Promise<never> {
+  const { logger, clock, signal } = options;
+  let running = first;
   let failures = 0;
   for (;;) {
-    const startedAtMs = performance.now();
-    const reason = await failureOf(running);
-    signal.throwIfAborted();
-    failures = performance.now() - startedAtMs < SOUND_AFTER_MS ? failures + 1 : 1;
-    const stall = (why: string): void => {
-      state.stalled = `packets do not flow: ${why}`;
-      notifier?.status(state.summary());
-    };
-    stall(reason);
+    const startedAtMs = clock.elapsed();
+    const reason = await failureOf(running, signal);
+    failures = clock.elapsed() - startedAtMs < SOUND_AFTER_MS ? failures + 1 : 1;
+    stall(options, reason);
     logger.error(`packets do not flow: ${reason}; the backend is started again`);
     await running.stop();
-    if (failures > 1) await sleep(retryDelayMs('BACKEND', failures - 1, Math.random()), undefined, { signal });
-    const reasons = new ReasonReporter((why) => logger.error(`the backend cannot be started again: ${why}`));
-    running = await persist(options.start, {
-      signal,
-      transient: TRANSIENT,
-      onFailure({ message }) {
-        stall(message);
-        reasons.report(message);
-      },
-    });
-    state.stalled = undefined;
-    notifier?.status(state.summary());
+    if (failures > 1) {
+      await pause(clock, retryDelayMs('BACKEND', failures - 1, Math.random()), signal);
+      signal.throwIfAborted();
+    }
+    running = await bringUp(options);
   }
 }
 
-async function failureOf(running: RunningBackend): Promise<string> {
+/**
+ * Starts a backend where there was one, however often that takes.
+ * @throws what cannot be mended; the signal's reason when it aborts
+ */
+export async function bringUp(options: KeepBackendOptions): Promise<RunningBackend> {
+  const { state, logger, notifier, clock, signal } = options;
+  const reasons = new ReasonReporter((why) => logger.error(`the backend cannot be started again: ${why}`));
+  const running = await persist(options.start, {
+    clock,
+    signal,
+    transient: TRANSIENT,
+    onFailure({ message }) {
+      stall(options, message);
+      reasons.report(message);
+    },
+  });
+  state.setUnready('backend', undefined);
+  notifier?.status(state.summary());
+  return running;
+}
+
+function stall({ state, notifier }: KeepBackendOptions, why: string): void {
+  state.setUnready('backend', `packets do not flow: ${why}`);
+  notifier?.status(state.summary());
+}
+
+async function failureOf(running: RunningBackend, signal: AbortSignal): Promise<string> {
+  let forget = (): void => undefined;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    const abort = (): void => reject(signal.reason as Error);
+    signal.addEventListener('abort', abort, { once: true });
+    forget = () => signal.removeEventListener('abort', abort);
+  });
   try {
-    return await running.failed;
+    signal.throwIfAborted();
+    return await Promise.race([running.failed, aborted]);
   } catch (error) {
+    signal.throwIfAborted();
     if (error instanceof FlannelError) return error.message;
     throw error;
+  } finally {
+    forget();
   }
 }

@@ -1,5 +1,5 @@
 import type { RunningBackend } from '../backend/backend.js';
-import { formatPrefix, prefixesOverlap, type Ipv4Prefix } from '../packet/address.js';
+import { formatPrefix, type Ipv4Prefix } from '../packet/address.js';
 import type { Lease } from '../subnet/lease.js';
 import type { LeaseWatcher } from '../subnet/subnet-manager.js';
 
@@ -59,14 +59,6 @@ export class KnownLeases implements LeaseWatcher {
 
   get size(): number {
     return this.#leases.size;
-  }
-
-  /** A lease of another node that shares addresses with `subnet`. */
-  inTheWay(subnet: Ipv4Prefix, publicIp: number): Lease | undefined {
-    for (const lease of this.#leases.values()) {
-      if (lease.publicIp !== publicIp && prefixesOverlap(lease.subnet, subnet)) return lease;
-    }
-    return undefined;
   }
 
   values(): Iterable<Lease> {

@@ -1,10 +1,11 @@
 import type { ExternalInterface } from '../host/external-interface.js';
 import { checkOutsideNetwork, chooseExternalInterface } from '../host/external-interface.js';
 import { Firewall } from '../host/firewall/firewall.js';
+import { localAddresses } from '../host/local-addresses.js';
 import { ensureBlackholeRoute } from '../host/routes.js';
 import { forwardingWarning } from '../host/sysctl.js';
 import type { Logger } from '../log.js';
-import { formatIpv4, type Ipv4Prefix } from '../packet/address.js';
+import { formatIpv4, prefixesEqual, type Ipv4Prefix } from '../packet/address.js';
 import type { Lease } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config.js';
 import { readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
@@ -15,7 +16,7 @@ import type { FlanneldOptions } from './flags.js';
 export class Machine implements NodeHost {
   readonly #options: FlanneldOptions;
   readonly #logger: Logger;
-  #firewall: Firewall | undefined;
+  #firewall: { readonly rules: Firewall; readonly config: NetworkConfig; readonly subnet: Ipv4Prefix } | undefined;
 
   constructor(options: FlanneldOptions, logger: Logger) {
     this.#options = options;
@@ -36,35 +37,44 @@ export class Machine implements NodeHost {
     checkOutsideNetwork(external, config.network);
   }
 
+  async hasAddress(address: number): Promise<boolean> {
+    return (await localAddresses()).includes(address);
+  }
+
   async previousSubnet(): Promise<Ipv4Prefix | undefined> {
     return (await readSubnetEnv(this.#options.subnetFile)).subnet;
   }
 
   async ensureRules(config: NetworkConfig, lease: Lease): Promise<void> {
-    const { masquerade, forwardRules, fullyRandom, blackholeRoute } = this.#options.firewall;
-    const first = this.#firewall === undefined;
-    if (this.#firewall === undefined) {
-      const { network: previous } = await readSubnetEnv(this.#options.subnetFile);
-      this.#firewall = await Firewall.open(
-        {
-          network: config.network,
-          subnet: lease.subnet,
-          masquerade,
-          forward: forwardRules,
-          fullyRandom,
-          nftables: config.enableNftables,
-          previousNetworks: previous === undefined ? [] : [previous],
-        },
-        this.#logger,
-      );
-    }
-    const { added, removed } = await this.#firewall.ensure();
+    const { blackholeRoute } = this.#options.firewall;
+    const first = this.#firewall?.config !== config || !prefixesEqual(this.#firewall.subnet, lease.subnet);
+    if (first) this.#firewall = { rules: await this.#openFirewall(config, lease), config, subnet: lease.subnet };
+    const rules = this.#firewall?.rules;
+    if (rules === undefined) return;
+    const { added, removed } = await rules.ensure();
     if (added > 0 || removed > 0) {
-      const fields = { tool: this.#firewall.tool, added, removed };
+      const fields = { tool: rules.tool, added, removed };
       if (first) this.#logger.info('firewall rules are in place', fields);
       else this.#logger.warn('firewall rules were missing or changed: put back', fields);
     }
     if (blackholeRoute || first) await ensureBlackholeRoute(config.network, blackholeRoute ? lease.subnet : undefined);
+  }
+
+  async #openFirewall(config: NetworkConfig, lease: Lease): Promise<Firewall> {
+    const { masquerade, forwardRules, fullyRandom } = this.#options.firewall;
+    const { network: previous } = await readSubnetEnv(this.#options.subnetFile);
+    return Firewall.open(
+      {
+        network: config.network,
+        subnet: lease.subnet,
+        masquerade,
+        forward: forwardRules,
+        fullyRandom,
+        nftables: config.enableNftables,
+        previousNetworks: previous === undefined ? [] : [previous],
+      },
+      this.#logger,
+    );
   }
 
   writeSubnetFile(config: NetworkConfig, lease: Lease, mtuBytes: number): Promise<void> {

@@ -1,8 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { pause, type Clock } from '../clock.js';
 
 import { FlannelError, type ErrorCode } from '../errors.js';
 
 export interface PersistOptions {
+  readonly clock: Clock;
   readonly signal: AbortSignal;
   /** The errors that may pass by themselves or be repaired; others end the trying. */
   readonly transient: ReadonlySet<ErrorCode>;
@@ -24,7 +25,7 @@ export async function persist<T>(attempt: () => Promise<T>, options: PersistOpti
       options.signal.throwIfAborted();
       if (!(error instanceof FlannelError) || !options.transient.has(error.code)) throw error;
       options.onFailure(error);
-      await sleep(retryDelayMs(error.code, failures, Math.random()), undefined, { signal: options.signal });
+      await pause(options.clock, retryDelayMs(error.code, failures, Math.random()), options.signal);
     }
   }
 }

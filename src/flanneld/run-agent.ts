@@ -1,5 +1,6 @@
 import { backendOfType } from '../backend/registry.js';
 import { BACKEND_TYPES } from '../backend/backend-types.js';
+import { systemClock } from '../clock.js';
 import { ProbeResponder } from '../debug/probe/responder.js';
 import type { Logger } from '../log.js';
 import { ControlServer } from '../observe/control-server.js';
@@ -49,7 +50,19 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
     const notifier = await createNotifier(logger);
     const host = new Machine(options, logger);
     const snapshots = new SnapshotFile(snapshotPath(options.subnetFile), logger);
-    const parts = { options, logger, manager, leases, state, host, notifier, snapshots, backendOfType, responder };
+    const parts = {
+      options,
+      logger,
+      manager,
+      leases,
+      state,
+      host,
+      notifier,
+      snapshots,
+      clock: systemClock,
+      backendOfType,
+      responder,
+    };
     await new Agent(parts).run(stop);
     logger.info(state.lease === undefined ? 'stopped' : 'stopped; the lease stays in the store');
   } finally {

@@ -43,6 +43,25 @@ export class EtcdGateway {
     return found === undefined ? undefined : Buffer.from(found.value ?? '', 'base64').toString();
   }
 
+  /** Every key that begins with `prefix`, with the revision of its last write. */
+  async list(prefix: string): Promise<{ key: string; value: string; modRevision: string }[]> {
+    const answer = (await this.call('/v3/kv/range', { key: base64(prefix), range_end: prefixEnd(prefix) })) as {
+      kvs?: { key: string; value?: string; mod_revision: string }[];
+    };
+    const plain = (text = ''): string => Buffer.from(text, 'base64').toString();
+    return (answer.kvs ?? []).map((kv) => ({
+      key: plain(kv.key),
+      value: plain(kv.value),
+      modRevision: kv.mod_revision,
+    }));
+  }
+
+  /** Writes one key behind an etcd lease of so many seconds. */
+  async putLeased(key: string, value: string, ttlSeconds: number): Promise<void> {
+    const { ID } = await this.call('/v3/lease/grant', { TTL: ttlSeconds });
+    await this.call('/v3/kv/put', { key: base64(key), value: base64(value), lease: ID });
+  }
+
   /** Deletes one key, or with `prefix` every key that begins so. */
   async delete(key: string, options: { prefix?: boolean } = {}): Promise<void> {
     const end = options.prefix === true ? { range_end: prefixEnd(key) } : {};

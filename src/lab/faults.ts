@@ -3,6 +3,7 @@
  * Whatever breaks a node's connection is done outside of the node, in the underlay, where real nodes cannot look either.
  */
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { FlannelError } from '../errors.js';
 import { runCommand } from '../host/command.js';
 import { parseIpv4, formatIpv4 } from '../packet/address.js';
@@ -38,6 +39,9 @@ const FIREWALL_TABLE = 'flannelette-fault';
 /** On the underlay, and nobody's. */
 const THIEF_HOST_NUMBER = 99;
 const TUNNEL_PORT = 8285;
+const LEASE_SECONDS = 86_400;
+/** An agent needs a moment to come back to its subnet. */
+const GIVE_BACK_MS = 30_000;
 
 /** By their names, which are what `flannelctl lab break` takes. */
 export const FAULTS: Readonly<Record<FaultName, Fault>> = {
@@ -87,8 +91,7 @@ export const FAULTS: Readonly<Record<FaultName, Fault>> = {
     },
     async heal({ plan, node }) {
       const value = await etcd(plan).get(leaseKey(node));
-      // The agent takes the subnet back as soon as it is free.
-      if (value?.includes(`"${thiefOf(plan)}"`) === true) await etcd(plan).delete(leaseKey(node));
+      if (value?.includes(`"${thiefOf(plan)}"`) === true) await giveBack(plan, node);
     },
   },
   limit: {
@@ -178,6 +181,33 @@ function etcd(plan: LabPlan): EtcdGateway {
 
 function leaseKey({ subnet }: NodePlan): string {
   return `${LAB_PREFIX}/subnets/${subnet.replace('/', '-')}`;
+}
+
+/**
+ * Brings a node back to its subnet, whose pods have stayed: it is leased to the node again, and the thief goes on to the
+ * one that the node has taken instead. The agent gives that up, finds the lease in its name, and goes on with it.
+ */
+async function giveBack(plan: LabPlan, node: NodePlan): Promise<void> {
+  const store = etcd(plan);
+  const lease = (key: string, owner: string): Promise<void> =>
+    store.putLeased(key, JSON.stringify({ PublicIP: owner, PublicIPv6: null }), LEASE_SECONDS);
+  const revisionOf = async (key: string): Promise<string | undefined> =>
+    (await store.list(key)).find((found) => found.key === key)?.modRevision;
+
+  const own = leaseKey(node);
+  const taken = (await store.list(`${LAB_PREFIX}/subnets/`)).filter(({ value }) => value.includes(`"${node.address}"`));
+  await lease(own, node.address);
+  const written = await revisionOf(own);
+  for (const { key } of taken) await lease(key, thiefOf(plan));
+  // The agent writes the key when it goes on with it.
+  const deadline = Date.now() + GIVE_BACK_MS;
+  while (taken.length > 0 && (await revisionOf(own)) === written) {
+    if (Date.now() > deadline) {
+      throw new FlannelError('LAB', `${node.name} has not taken ${node.subnet} back; its log tells why`);
+    }
+    await sleep(50);
+  }
+  for (const { key } of taken) await store.delete(key);
 }
 
 function thiefOf(plan: LabPlan): string {

@@ -25,6 +25,8 @@ export interface StatusAnswer {
   readonly state: 'configuration' | 'interface' | 'lease' | 'backend' | 'ready' | 'stopping';
   /** Why the agent is not ready, or what troubles it. */
   readonly reason?: string;
+  /** What somebody should see to, though the agent may be ready. */
+  readonly concerns?: readonly ConcernAnswer[];
   readonly network?: { readonly cidr: string; readonly subnetLength: number; readonly backend: string };
   readonly lease?: LeaseAnswer;
   readonly interface?: { readonly name: string; readonly address: string; readonly mtu: number };
@@ -43,6 +45,24 @@ export interface ProbeStatistics {
   readonly meshes: number;
   /** Calls and keys that were none, or came too often. */
   readonly ignored: number;
+}
+
+/** What lasts and does not mend itself. */
+export type ConcernId =
+  /** This node's subnet went to another node: what still has its addresses is cut off. */
+  | 'lost-subnet'
+  /** Another machine has the same public IP. */
+  | 'public-ip'
+  /** The network configuration in the store is not the one that this agent runs with. */
+  | 'configuration';
+
+export interface ConcernAnswer {
+  readonly id: ConcernId;
+  /** ISO 8601. */
+  readonly since: string;
+  readonly message: string;
+  /** What to do about it. */
+  readonly remedy: string;
 }
 
 export interface StoreHealth {

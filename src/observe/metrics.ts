@@ -11,6 +11,8 @@ export interface MetricsSource {
   leases(): number;
   /** When this node's lease ends, in milliseconds since the epoch; `Infinity` for a reservation; `undefined` without one. */
   leaseExpiresAtMs(): number | undefined;
+  /** Times that this node's subnet was found in another node's hands. */
+  leasesLost(): number;
   storeRequests(): Iterable<{ readonly operation: string; readonly result: string; readonly count: number }>;
   storeWatchRestarts(): number;
 }
@@ -91,6 +93,15 @@ export async function createMetrics(source: MetricsSource): Promise<Metrics> {
       const expiresAtMs = source.leaseExpiresAtMs();
       if (expiresAtMs === undefined) this.remove();
       else this.set(expiresAtMs / 1000);
+    },
+  });
+  new Counter({
+    name: 'flannel_leases_lost_total',
+    help: "Times that this node's subnet was found in another node's hands.",
+    registers,
+    collect() {
+      this.reset();
+      this.inc(source.leasesLost());
     },
   });
   new Counter({

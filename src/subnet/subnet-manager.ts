@@ -1,3 +1,4 @@
+import type { NetworkConfigError } from '../errors.js';
 import type { Ipv4Prefix } from '../packet/address.js';
 import type { Lease, LeaseAttributes } from './lease.js';
 import type { NetworkConfig } from './network-config.js';
@@ -7,8 +8,8 @@ import type { ProbeBoard } from './probe-board.js';
 export interface LeaseRequest extends LeaseAttributes {
   /** The subnet of an earlier run (from subnet.env), taken again when it fits and nobody holds it. */
   readonly previousSubnet?: Ipv4Prefix;
-  /** Take `previousSubnet` or none: for taking back a lost lease, when another subnet would be of no use to the pods. */
-  readonly onlyPrevious?: boolean;
+  /** This node's `publicIp` until now: the lease that this manager keeps under it is written anew under the present one. */
+  readonly formerPublicIp?: number;
 }
 
 /** The leases of all nodes, this one's included. Calls come in the order of the store's revisions. */
@@ -25,6 +26,10 @@ export interface OwnLeaseWatcher {
   renewed(lease: Lease): void;
   /** A renewal failed; forwarding goes on and it is tried again. Called for every failure, however alike. */
   trouble(reason: string): void;
+  /** By this node's own clock the lease has run out, and the store could not be asked whether another node has it. */
+  expired(): void;
+  /** Another machine keeps the same lease under the same public IP. Neither is to give way, and both are to tell. */
+  addressShared(reason: string): void;
   /** The subnet is in another node's hands now, and is never taken back by force. */
   lost(reason: string): void;
 }
@@ -63,7 +68,7 @@ export interface SubnetManager {
 
   /**
    * Takes a subnet: the one the store already holds for this node, else the previous one, else a free one.
-   * @throws FlannelError `LEASE` when none is free, or with `onlyPrevious` when that one is not; `STORE` when the store cannot be asked.
+   * @throws FlannelError `LEASE` when none is free; `STORE` when the store cannot be asked.
    */
   acquireLease(config: NetworkConfig, request: LeaseRequest, signal: AbortSignal): Promise<Lease>;
 
@@ -72,6 +77,12 @@ export interface SubnetManager {
    * takes it back when it was deleted and is free. Resolves on abort and after `lost`; never rejects.
    */
   keepLease(lease: Lease, renewMarginSeconds: number, watcher: OwnLeaseWatcher, signal: AbortSignal): Promise<void>;
+
+  /**
+   * Follows the network configuration until `signal` aborts: told once as it is now, and after every change. An error
+   * says why there is none that can be used. Never rejects.
+   */
+  watchNetworkConfig(tell: (config: NetworkConfig | NetworkConfigError) => void, signal: AbortSignal): Promise<void>;
 
   /** Lists the leases once and follows them until `signal` aborts, through disconnects and compaction; never rejects. */
   watchLeases(config: NetworkConfig, watcher: LeaseWatcher, signal: AbortSignal): Promise<void>;

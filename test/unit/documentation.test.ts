@@ -33,6 +33,7 @@ test('every metric of this project is in the configuration page', async () => {
     backend: () => undefined,
     leases: () => 0,
     leaseExpiresAtMs: () => undefined,
+    leasesLost: () => 0,
     storeRequests: () => [],
     storeWatchRestarts: () => 0,
   });

@@ -52,8 +52,8 @@ export class LeaseForwarding {
     if (prefixesEqual(lease.subnet, ownSubnet)) {
       if (!this.own.has(lease.publicIp)) {
         this.sayOnce(
-          `${subnet} is this node's subnet, but its lease names ${formatIpv4(lease.publicIp)}: it stays here while ` +
-            'this daemon runs',
+          `${subnet} is this node's subnet, but its lease names ${formatIpv4(lease.publicIp)}: it stays here until ` +
+            'this node has another',
         );
       }
       return undefined;

@@ -1,11 +1,13 @@
 /** The agent itself: whether it runs, what it holds, and what it uses of the kernel. */
 import type { LeaseAnswer, StatusAnswer } from '../../observe/control-protocol.js';
 import { parseIpv4, parsePrefix, prefixContains } from '../../packet/address.js';
+import { concernOf } from './concern.js';
 import { fail, ok, skip, warn, type Fact, type Finding } from './check.js';
 import type { NodeFacts, QueueFacts } from './facts.js';
 
 /** A lease that ends sooner has not been renewed in time: the default margin is an hour. */
 const EXPIRY_WARNING_MS = 30 * 60_000;
+const NO_ANSWER = 'the agent does not answer';
 
 const START_REMEDY =
   'systemctl start flanneld, or by hand: flanneld --etcd-endpoints=URL; then run doctor again, for most checks need the agent';
@@ -27,12 +29,12 @@ export function checkAgent({ status }: Pick<NodeFacts, 'status'>): Finding {
 }
 
 export function checkLease({ status, nowMs }: Pick<NodeFacts, 'status' | 'nowMs'>): Finding {
-  if (!status.known) return skip('the agent does not answer');
+  if (!status.known) return skip(NO_ANSWER);
   const { lease, state, reason } = status.value;
   if (lease === undefined) {
     const lost = state === 'lease' && reason !== undefined && status.value.backend !== undefined;
     if (!lost) return fail('this node holds no lease', 'see the check "agent" for what it waits for');
-    return fail(reason, 'find out who is right: release the other lease, or restart this agent for another subnet');
+    return fail(reason, 'release a lease that nobody uses, or widen the range: flannelctl leases, network set');
   }
   if (lease.reserved) return ok(`${lease.subnet} is reserved and never expires`);
   if (lease.expires === null) return ok(`${lease.subnet}; its expiry is not known`);
@@ -48,9 +50,17 @@ export function checkLease({ status, nowMs }: Pick<NodeFacts, 'status' | 'nowMs'
   return ok(`${lease.subnet}, until ${lease.expires}`);
 }
 
+/** Agents that started at different times may run with different configurations. */
+export function checkConfiguration({ status }: Pick<NodeFacts, 'status'>): Finding {
+  if (!status.known) return skip(NO_ANSWER);
+  const concern = concernOf(status, 'configuration');
+  if (concern !== undefined) return warn(concern.message, concern.remedy, [`since ${concern.since}`]);
+  return status.value.network === undefined ? skip('there is none yet') : ok('the store has what the agent runs with');
+}
+
 /** Other nodes send to the PublicIP; two leases with one mean that one of the two nodes gets what is the other's. */
 export function checkPublicIp({ status, leases }: Pick<NodeFacts, 'status' | 'leases'>): Finding {
-  if (!leases.known || !status.known) return skip('the agent does not answer');
+  if (!leases.known || !status.known) return skip(NO_ANSWER);
   const byAddress = new Map<string, LeaseAnswer[]>();
   for (const lease of leases.value) byAddress.set(lease.publicIP, [...(byAddress.get(lease.publicIP) ?? []), lease]);
   const shared = [...byAddress].filter(([, held]) => held.length > 1);
@@ -58,6 +68,8 @@ export function checkPublicIp({ status, leases }: Pick<NodeFacts, 'status' | 'le
   const remedy =
     'release the lease that is left over (flannelctl leases release SUBNET), or give each node a --public-ip of its own';
   const own = shared.find(([address]) => address === status.value.publicIP);
+  const concern = concernOf(status, 'public-ip');
+  if (concern !== undefined) return fail(concern.message, concern.remedy, [`since ${concern.since}`, ...list]);
   if (own !== undefined) return fail(`this node's public IP ${own[0]} stands in ${own[1].length} leases`, remedy, list);
   if (shared.length > 0) return warn(`${shared.length} public IPs stand in several leases`, remedy, list);
   const inside = leases.value.filter(({ publicIP }) => isInNetwork(publicIP, status.value.network?.cidr));

@@ -1,5 +1,12 @@
 /** All checks of a node, in the order in which they are shown: causes before what follows from them. */
-import { checkAgent, checkBuffers, checkLease, checkOffloads, checkPublicIp } from './agent-checks.js';
+import {
+  checkAgent,
+  checkBuffers,
+  checkConfiguration,
+  checkLease,
+  checkOffloads,
+  checkPublicIp,
+} from './agent-checks.js';
 import type { CheckResult, Finding } from './check.js';
 import type { NodeFacts } from './facts.js';
 import { checkForwardRules, checkMasquerade, checkTunnelRules } from './firewall-checks.js';
@@ -7,6 +14,7 @@ import {
   checkBridge,
   checkDevice,
   checkForwarding,
+  checkLostSubnet,
   checkMtu,
   checkReversePath,
   checkRoutes,
@@ -21,6 +29,8 @@ export const CHECKS: Readonly<Record<string, (facts: NodeFacts) => Finding>> = {
   etcd: checkEtcd,
   clock: checkClock,
   lease: checkLease,
+  'lost-subnet': checkLostSubnet,
+  configuration: checkConfiguration,
   'public-ip': checkPublicIp,
   device: checkDevice,
   mtu: checkMtu,

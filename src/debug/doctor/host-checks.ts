@@ -11,6 +11,7 @@ import {
 } from '../../packet/address.js';
 import { UDP_OVERHEAD_BYTES } from '../../packet/ipv4.js';
 import { fail, ok, skip, warn, type Finding } from './check.js';
+import { concernOf } from './concern.js';
 import type { NodeFacts } from './facts.js';
 
 /** What most checks here are about. */
@@ -133,26 +134,50 @@ export function checkRoutes(facts: Pick<NodeFacts, 'status' | 'routes' | 'policy
 }
 
 export function checkBridge(facts: Pick<NodeFacts, 'status' | 'interfaces'>): Finding {
-  const overlay = overlayOf(facts);
-  if (overlay === undefined) return skip(NO_DATAPLANE);
-  if (!facts.interfaces.known) return skip(facts.interfaces.why);
-  const { device, network, subnet } = overlay;
-  if (subnet === undefined) return skip('this node holds no lease');
-  const inside = facts.interfaces.value.flatMap(({ name, addresses }) =>
-    name === device
-      ? []
-      : addresses.filter(({ address }) => prefixContains(network, address)).map(({ address }) => ({ name, address })),
-  );
-  const astray = inside.filter(({ address }) => !prefixContains(subnet, address));
-  const list = astray.map(({ name, address }) => `${name} has ${formatIpv4(address)}`);
-  if (list.length > 0) {
+  const addresses = networkAddresses(facts);
+  if (typeof addresses === 'string') return skip(addresses);
+  const { inside, outside, subnet } = addresses;
+  if (outside.length > 0) {
     return fail(
-      `${list.join(', ')}, outside of this node's lease ${formatPrefix(subnet)}`,
+      `${outside.join(', ')}, outside of this node's lease ${formatPrefix(subnet)}`,
       "the bridge is left from an earlier subnet: make it and its pods anew with subnet.env's FLANNEL_SUBNET",
     );
   }
   if (inside.length === 0) return ok('there is no pod bridge yet');
-  return ok(`${inside.map(({ name, address }) => `${name} has ${formatIpv4(address)}`).join(', ')}, in the lease`);
+  return ok(`${inside.join(', ')}, in the lease`);
+}
+
+/** A subnet that went to another node takes everything along that has its addresses. */
+export function checkLostSubnet(facts: Pick<NodeFacts, 'status' | 'interfaces'>): Finding {
+  const concern = concernOf(facts.status, 'lost-subnet');
+  if (concern === undefined) {
+    return facts.status.known ? ok('no other node has taken its subnet') : skip(NO_DATAPLANE);
+  }
+  const evidence = `since ${concern.since}`;
+  const addresses = networkAddresses(facts);
+  if (typeof addresses === 'string') return fail(concern.message, concern.remedy, [evidence]);
+  if (addresses.outside.length > 0) return fail(concern.message, concern.remedy, [evidence, ...addresses.outside]);
+  return ok("its subnet went to another node, and no device here has the old one's addresses any more", [evidence]);
+}
+
+/** Devices, the tunnel's apart, with an address of the network, in and outside of this node's lease; or why that is not known. */
+function networkAddresses(
+  facts: Pick<NodeFacts, 'status' | 'interfaces'>,
+): { readonly inside: string[]; readonly outside: string[]; readonly subnet: Ipv4Prefix } | string {
+  const overlay = overlayOf(facts);
+  if (overlay === undefined) return NO_DATAPLANE;
+  if (!facts.interfaces.known) return facts.interfaces.why;
+  const { device, network, subnet } = overlay;
+  if (subnet === undefined) return 'this node holds no lease';
+  const inNetwork = facts.interfaces.value
+    .filter(({ name }) => name !== device)
+    .flatMap(({ name, addresses }) =>
+      addresses.map(({ address }) => ({ address, text: `${name} has ${formatIpv4(address)}` })),
+    )
+    .filter(({ address }) => prefixContains(network, address));
+  const within = (wanted: boolean): string[] =>
+    inNetwork.filter(({ address }) => prefixContains(subnet, address) === wanted).map(({ text }) => text);
+  return { inside: within(true), outside: within(false), subnet };
 }
 
 export function checkSubnetFile(facts: Pick<NodeFacts, 'status' | 'subnetFile'>): Finding {

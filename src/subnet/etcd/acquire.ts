@@ -3,7 +3,7 @@
  * free one. Nothing is written that was not as expected, so that losing a race costs another look and nothing more.
  */
 import { FlannelError } from '../../errors.js';
-import { formatIpv4, prefixesEqual, prefixesOverlap } from '../../packet/address.js';
+import { formatIpv4, prefixesOverlap } from '../../packet/address.js';
 import type { Ipv4Prefix } from '../../packet/address.js';
 import type { Logger } from '../../log.js';
 import { allocateSubnet, subnetFits } from '../allocation.js';
@@ -16,6 +16,7 @@ import type { NetworkConfig } from '../network-config.js';
 import type { LeaseRequest } from '../subnet-manager.js';
 import { leaseName, leaseOf } from './lease-mirror.js';
 import type { LeaseStore, Listing, StoredEntry } from './lease-store.js';
+import type { OwnKey } from './own-key.js';
 
 const ATTEMPTS = 10;
 
@@ -26,6 +27,7 @@ interface Held {
 
 export interface AcquireOptions {
   readonly store: LeaseStore;
+  readonly ownKey: OwnKey;
   readonly config: NetworkConfig;
   readonly request: LeaseRequest;
   readonly random: RandomInteger;
@@ -54,8 +56,7 @@ export async function acquireLease(options: AcquireOptions, signal: AbortSignal)
 async function tryAcquire(options: AcquireOptions, signal: AbortSignal): Promise<Lease | undefined> {
   const { store, config, request, logger } = options;
   const { entries } = await options.list(signal);
-  const own = entries.map(heldBy(request.publicIp)).filter((held) => held !== undefined);
-  if (request.onlyPrevious === true) return takePrevious(options, entries, own, signal);
+  const own = entries.filter((entry) => isOwn(options, entry)).flatMap(heldIn);
   const fits = ({ lease }: Held) => subnetFits(config, lease.subnet) && lease.ipv6Subnet === undefined;
   const unfit = own.filter((held) => !fits(held));
   for (const { entry, lease } of unfit) {
@@ -71,27 +72,6 @@ async function tryAcquire(options: AcquireOptions, signal: AbortSignal): Promise
   return create(options, chooseSubnet(options, taken), signal);
 }
 
-/**
- * Takes back the subnet that the node's pods have, whatever the configuration says by now.
- * @throws FlannelError `LEASE` naming the key that has its addresses
- */
-async function takePrevious(
-  options: AcquireOptions,
-  entries: readonly StoredEntry[],
-  own: readonly Held[],
-  signal: AbortSignal,
-): Promise<Lease | undefined> {
-  const { previousSubnet: previous } = options.request;
-  if (previous === undefined) throw new FlannelError('LEASE', 'no previous subnet is known to take back');
-  const held = own.find(({ lease }) => prefixesEqual(lease.subnet, previous) && lease.ipv6Subnet === undefined);
-  if (held !== undefined) return reuse(options, held, signal);
-  const holder = entries.find((entry) => subnetOf(entry).some((subnet) => prefixesOverlap(subnet, previous)));
-  if (holder === undefined) return create(options, previous, signal);
-  const result = leaseOf(holder);
-  const owner = result.ok ? ` of ${formatIpv4(result.lease.publicIp)}` : '';
-  throw new FlannelError('LEASE', `its addresses are in the lease ${holder.name}${owner}`);
-}
-
 /** Several keys may name this node: an operator's reservation counts most, then the subnet it had last. */
 function preferred(own: readonly Held[], previous: Ipv4Prefix | undefined): Held | undefined {
   const last = own.find(({ lease }) => previous !== undefined && lease.subnet.address === previous.address);
@@ -101,15 +81,17 @@ function preferred(own: readonly Held[], previous: Ipv4Prefix | undefined): Held
 }
 
 async function reuse(options: AcquireOptions, { entry, lease }: Held, signal: AbortSignal): Promise<Lease | undefined> {
-  const { store, request, logger } = options;
+  const { store, ownKey, request, logger } = options;
   const value = formatLeaseValue(request);
   if (lease.reserved && value === entry.value) {
     logger.info(`${leaseName(lease)} is reserved for this node`);
+    ownKey.seen(entry);
     return lease;
   }
   // A fresh etcd lease, whatever the old one's time and whoever shares it; a reservation gets none and stays one.
   const result = await store.replace(entry, value, lease.reserved ? 'reservation' : 'lease', signal);
   if (!result.written) return undefined;
+  ownKey.seen(result.entry);
   logger.info(`${leaseName(lease)} is held by this node already: going on with it`);
   return leaseFor(request, lease.subnet, lease.reserved, result.expiresAtMs);
 }
@@ -128,9 +110,10 @@ function chooseSubnet({ config, request, random, logger }: AcquireOptions, taken
 }
 
 async function create(options: AcquireOptions, subnet: Ipv4Prefix, signal: AbortSignal): Promise<Lease | undefined> {
-  const { store, request, logger } = options;
+  const { store, ownKey, request, logger } = options;
   const result = await store.create(formatLeaseKey({ subnet }), formatLeaseValue(request), 'lease', signal);
   if (!result.written) return undefined;
+  ownKey.seen(result.entry);
   logger.info(`leased ${leaseName({ subnet })} for ${formatIpv4(request.publicIp)}`);
   return leaseFor(request, subnet, false, result.expiresAtMs);
 }
@@ -139,11 +122,17 @@ function leaseFor(request: LeaseRequest, subnet: Ipv4Prefix, reserved: boolean, 
   return { ...attributesOf(request), subnet, reserved, ...(expiresAtMs === undefined ? {} : { expiresAtMs }) };
 }
 
-function heldBy(publicIp: number): (entry: StoredEntry) => Held | undefined {
-  return (entry) => {
-    const result = leaseOf(entry);
-    return result.ok && result.lease.publicIp === publicIp ? { entry, lease: result.lease } : undefined;
-  };
+/** Whether a key is this node's: by its address, or by that which it had when it last saw the key. */
+function isOwn({ request, ownKey }: AcquireOptions, entry: StoredEntry): boolean {
+  const result = leaseOf(entry);
+  if (!result.ok) return false;
+  const { publicIp } = result.lease;
+  return publicIp === request.publicIp || (publicIp === request.formerPublicIp && ownKey.isUnchanged(entry));
+}
+
+function heldIn(entry: StoredEntry): Held[] {
+  const result = leaseOf(entry);
+  return result.ok ? [{ entry, lease: result.lease }] : [];
 }
 
 /** A key with a good name holds its subnet, however bad its value. */

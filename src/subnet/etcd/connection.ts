@@ -13,26 +13,13 @@ import type { CallOptions, Client, ClientDuplexStream } from '@grpc/grpc-js';
 import type * as rpc from 'etcd3';
 import { Host } from 'etcd3/lib/connection-pool.js';
 import { errorMessage } from '../../errors.js';
+import { systemClock } from '../../clock.js';
 import type { StoreObserver, StoreOperation } from '../subnet-manager.js';
 import { grpcOptions, unary, unreachable } from './grpc-call.js';
 import type { EtcdTarget, EtcdTimings } from './options.js';
 import { isAuthDisabled, isEndpointFailure, isTokenFailure, storeError } from './store-error.js';
 import type { EndpointFailure, StoreError } from './store-error.js';
-
-/** The unary calls in use, with their messages and the name they are counted under. */
-interface Calls {
-  range: [rpc.IRangeRequest, rpc.IRangeResponse];
-  txn: [rpc.ITxnRequest, rpc.ITxnResponse];
-  leaseGrant: [rpc.ILeaseGrantRequest, rpc.ILeaseGrantResponse];
-  leaseRevoke: [rpc.ILeaseRevokeRequest, rpc.ILeaseRevokeResponse];
-  leaseTimeToLive: [rpc.ILeaseTimeToLiveRequest, rpc.ILeaseTimeToLiveResponse];
-  authenticate: [rpc.IAuthenticateRequest, rpc.IAuthenticateResponse];
-}
-
-interface Streams {
-  watch: [rpc.IWatchRequest, rpc.IWatchResponse];
-  leaseKeepAlive: [rpc.ILeaseKeepAliveRequest, rpc.ILeaseKeepAliveResponse];
-}
+import type { CallContext, Calls, OpenStream, StoreConnection, Streams } from './store-connection.js';
 
 type ServiceName = keyof typeof rpc.Services;
 
@@ -49,15 +36,6 @@ const SERVICES: Readonly<Record<keyof Calls | keyof Streams, ServiceName>> = {
 
 type StreamMethod = (metadata: Metadata, options: CallOptions) => ClientDuplexStream<unknown, unknown>;
 
-export interface CallContext {
-  readonly operation: StoreOperation;
-  readonly signal: AbortSignal;
-  /** Instead of the usual limit. */
-  readonly timeoutMs?: number;
-  /** Its failure says nothing about how the store does: it may be refused to this user. */
-  readonly optional?: boolean;
-}
-
 interface Endpoint {
   readonly target: EtcdTarget;
   readonly host: Host;
@@ -73,7 +51,8 @@ export interface ConnectionOptions {
   readonly observer?: StoreObserver;
 }
 
-export class EtcdConnection {
+export class EtcdConnection implements StoreConnection {
+  readonly clock = systemClock;
   private readonly endpoints: readonly Endpoint[];
   /** The endpoint to ask first. */
   private preferred = 0;
@@ -90,20 +69,15 @@ export class EtcdConnection {
     }));
   }
 
-  /** The endpoints as the operator wrote them. */
   get names(): string[] {
     return this.endpoints.map(({ target }) => target.endpoint);
   }
 
-  /** How long one call may take. */
   get requestTimeoutMs(): number {
     return this.options.timings.requestTimeoutMs;
   }
 
-  /**
-   * Makes one call, on whichever endpoint answers.
-   * @throws StoreError when none does or etcd refuses; the signal's reason once it is aborted
-   */
+  /** On whichever endpoint answers. */
   async call<M extends keyof Calls>(method: M, request: Calls[M][0], context: CallContext): Promise<Calls[M][1]> {
     const timeoutMs = context.timeoutMs ?? this.options.timings.requestTimeoutMs;
     const send = async (client: Client, metadata: Metadata, endpoint: Endpoint) => {
@@ -114,14 +88,8 @@ export class EtcdConnection {
     return this.counted(context, () => this.withToken(method, context.signal, send)) as Promise<Calls[M][1]>;
   }
 
-  /**
-   * Opens a stream on whichever endpoint can be connected to. The caller listens for its `error` and cancels it.
-   * @throws StoreError when no endpoint can be connected to; the signal's reason once it is aborted
-   */
-  async stream<M extends keyof Streams>(
-    method: M,
-    signal: AbortSignal,
-  ): Promise<{ stream: ClientDuplexStream<Streams[M][0], Streams[M][1]>; endpoint: string }> {
+  /** On whichever endpoint can be connected to. */
+  async stream<M extends keyof Streams>(method: M, signal: AbortSignal): Promise<OpenStream<M>> {
     return this.withToken(method, signal, (client, metadata, { target }) => {
       // A member that is cut off from its cluster ends the stream instead of falling silent.
       metadata.set('hasleader', 'true');
@@ -133,7 +101,6 @@ export class EtcdConnection {
     });
   }
 
-  /** To be called when a stream failed: the next call begins with another endpoint and a new token. Returns what to throw. */
   streamFailed(endpoint: string, error: unknown): StoreError {
     if (isTokenFailure(error) || isPermissionDenied(error)) this.token = undefined;
     const index = this.endpoints.findIndex(({ target }) => target.endpoint === endpoint);
@@ -141,7 +108,6 @@ export class EtcdConnection {
     return storeError([{ endpoint, error, hadAnswered: this.endpoints[index].answered }]);
   }
 
-  /** Counts a request that is not made by `call`. */
   count(operation: StoreOperation, error?: unknown): void {
     if (error === undefined) this.options.observer?.request(operation, 'ok');
     else this.options.observer?.request(operation, 'error', errorMessage(error));

@@ -5,13 +5,14 @@
 import { randomBytes } from 'node:crypto';
 import { status } from '@grpc/grpc-js';
 import type { IKeyValue } from 'etcd3';
+import { pause } from '../../clock.js';
 import { errorMessage } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import { ReasonReporter } from '../../reason-reporter.js';
 import type { CallWatcher, HeardCall, PostedCall, ProbeBoard, ProbeReport } from '../probe-board.js';
-import type { EtcdConnection } from './connection.js';
+import { Backoff } from './backoff.js';
 import { prefixEnd } from './lease-store.js';
-import { Backoff, pause } from './pause.js';
+import type { StoreConnection } from './store-connection.js';
 import { StoreError } from './store-error.js';
 import { storeKeys } from './store-keys.js';
 import { watch } from './watch-stream.js';
@@ -35,7 +36,7 @@ export class EtcdProbeBoard implements ProbeBoard {
   private readonly reports: string;
 
   constructor(
-    private readonly connection: EtcdConnection,
+    private readonly connection: StoreConnection,
     prefix: string,
     private readonly logger: Logger,
   ) {
@@ -113,7 +114,7 @@ export class EtcdProbeBoard implements ProbeBoard {
         if (refused) reasons.report(errorMessage(error));
         if (openedAtMs !== undefined && Date.now() - openedAtMs > STABLE_MS) backoff.reset();
       }
-      await pause(refused ? REFUSED_RETRY_MS : backoff.nextMs(), signal);
+      await pause(this.connection.clock, refused ? REFUSED_RETRY_MS : backoff.nextMs(), signal);
     }
   }
 

@@ -100,7 +100,7 @@ export class LeaseAdmin {
    * @throws StoreError
    */
   async networkConfigText(signal: AbortSignal): Promise<string | undefined> {
-    return (await this.store.config(signal))?.text;
+    return (await this.store.config(signal)).text;
   }
 
   /**

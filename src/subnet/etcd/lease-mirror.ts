@@ -23,6 +23,12 @@ export function leaseOf(entry: StoredEntry): LeaseResult {
   return { ok: true, lease: { ...key, ...value.attributes, reserved: entry.etcdLeaseId === '0' } };
 }
 
+/** Whether a key was deleted or has expired. */
+export function isRemoval(event: IEvent): boolean {
+  // The types name the kinds Put and Delete; on the wire they are PUT and DELETE.
+  return event.type.toUpperCase() === 'DELETE';
+}
+
 export interface LeaseMirrorOptions {
   readonly store: Pick<LeaseStore, 'entryOf' | 'subnetsKey'>;
   /** Leases of other backends are left out: nothing can be sent to them. */
@@ -55,12 +61,10 @@ export class LeaseMirror {
     const touched = new Map<number, Ipv4Prefix>();
     for (const event of events) {
       const entry = this.options.store.entryOf(event.kv);
-      // The types name the kinds Put and Delete; on the wire they are PUT and DELETE.
-      const removal = event.type.toUpperCase() === 'DELETE';
       const gone = this.leases.get(entry.name)?.lease;
       if (gone !== undefined) touched.set(subnetNumber(gone.subnet), gone.subnet);
       this.remove(entry.name);
-      if (removal) this.skipped.delete(entry.name);
+      if (isRemoval(event)) this.skipped.delete(entry.name);
       else this.put(entry, this.skipped);
       const come = this.leases.get(entry.name)?.lease;
       if (come !== undefined) touched.set(subnetNumber(come.subnet), come.subnet);

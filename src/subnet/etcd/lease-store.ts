@@ -4,7 +4,7 @@
  */
 import type { ICompare, IKeyValue, ILeaseKeepAliveResponse, ITxnRequest } from 'etcd3';
 import type { StoreOperation } from '../subnet-manager.js';
-import type { EtcdConnection } from './connection.js';
+import type { StoreConnection } from './store-connection.js';
 import { unreachable } from './grpc-call.js';
 import { storeKeys } from './store-keys.js';
 import { isLeaseNotFound } from './store-error.js';
@@ -37,19 +37,25 @@ export type WriteResult =
 const PAGE_SIZE = 10_000;
 const LIST_TIMEOUT_MS = 30_000;
 
-/** The value of `PREFIX/config`. */
+/** The network configuration as it was seen. */
 export interface StoredConfig {
-  readonly text: string;
-  readonly modRevision: string;
+  /** The value of `PREFIX/config`; `undefined` when the key is absent. */
+  readonly text: string | undefined;
+  /** The revision of the store at that moment. */
+  readonly revision: string;
 }
+
+/** etcd leases of this process that are remembered. */
+const REMEMBERED_GRANTS = 64;
 
 export class LeaseStore {
   readonly configKey: string;
   /** What every lease's key begins with, the slash included. */
   readonly subnetsKey: string;
+  private readonly granted = new Set<string>();
 
   constructor(
-    readonly connection: EtcdConnection,
+    readonly connection: StoreConnection,
     prefix: string,
     private readonly ttlSeconds: number,
   ) {
@@ -58,11 +64,10 @@ export class LeaseStore {
     this.subnetsKey = keys.subnets;
   }
 
-  /** The network configuration; `undefined` when the key is absent. */
-  async config(signal: AbortSignal): Promise<StoredConfig | undefined> {
+  async config(signal: AbortSignal): Promise<StoredConfig> {
     const answer = await this.connection.call('range', { key: Buffer.from(this.configKey) }, context('get', signal));
-    const found = answer.kvs[0];
-    return found === undefined ? undefined : { text: found.value.toString(), modRevision: found.mod_revision };
+    const found = answer.kvs.at(0);
+    return { text: found?.value.toString(), revision: answer.header.revision };
   }
 
   /** Writes the network configuration. */
@@ -119,18 +124,23 @@ export class LeaseStore {
    * lease has ended and its keys with it.
    */
   async keepAlive(etcdLeaseId: string, signal: AbortSignal): Promise<number | undefined> {
-    const askedAt = Date.now();
+    const askedAt = this.connection.clock.now();
     const ttlSeconds = await this.counted('keepalive', signal, () => this.askKeepAlive(etcdLeaseId, signal));
     return ttlSeconds > 0 ? askedAt + ttlSeconds * 1000 : undefined;
   }
 
   /** When an etcd lease ends, in ms since the epoch; `undefined` when it has. */
   async expiry(etcdLeaseId: string, signal: AbortSignal): Promise<number | undefined> {
-    const askedAt = Date.now();
+    const askedAt = this.connection.clock.now();
     const request = { ID: etcdLeaseId };
     const answer = await this.connection.call('leaseTimeToLive', request, context('time-to-live', signal));
     const ttlSeconds = Number(answer.TTL);
     return ttlSeconds > 0 ? askedAt + ttlSeconds * 1000 : undefined;
+  }
+
+  /** Whether a key was written by this process, whatever became of the answer: its etcd lease is one of its own. */
+  wroteHere(entry: StoredEntry): boolean {
+    return this.granted.has(entry.etcdLeaseId);
   }
 
   keyOf(name: string): Buffer {
@@ -158,12 +168,13 @@ export class LeaseStore {
     kind: 'lease' | 'reservation',
     signal: AbortSignal,
   ): Promise<WriteResult> {
-    const grantedAt = Date.now();
+    const grantedAt = this.connection.clock.now();
     const grant =
       kind === 'reservation'
         ? undefined
         : await this.connection.call('leaseGrant', { TTL: this.ttlSeconds }, context('grant', signal));
     const etcdLeaseId = grant?.ID ?? '0';
+    if (grant !== undefined) this.remember(grant.ID);
     const key = this.keyOf(name);
     const request: ITxnRequest = {
       compare: [compare],
@@ -185,6 +196,14 @@ export class LeaseStore {
     return { written: false, entry };
   }
 
+  private remember(etcdLeaseId: string): void {
+    this.granted.add(etcdLeaseId);
+    for (const oldest of this.granted) {
+      if (this.granted.size <= REMEMBERED_GRANTS) return;
+      this.granted.delete(oldest);
+    }
+  }
+
   /** Ends an etcd lease that no key uses; left alone it would end by itself. */
   private async revoke(etcdLeaseId: string, signal: AbortSignal): Promise<void> {
     await this.connection.call('leaseRevoke', { ID: etcdLeaseId }, context('revoke', signal)).catch(() => undefined);
@@ -195,10 +214,11 @@ export class LeaseStore {
     const cancel = () => stream.cancel();
     signal.addEventListener('abort', cancel, { once: true });
     if (signal.aborted) cancel();
-    let limit: NodeJS.Timeout | undefined;
+    let unlimited = (): void => undefined;
     try {
       return await new Promise<number>((resolve, reject) => {
-        limit = setTimeout(() => reject(unreachable('no answer in time')), this.connection.requestTimeoutMs);
+        const { clock, requestTimeoutMs } = this.connection;
+        unlimited = clock.after(requestTimeoutMs, () => reject(unreachable('no answer in time')));
         stream.on('data', (answer: ILeaseKeepAliveResponse) => resolve(Number(answer.TTL)));
         stream.on('error', reject);
         stream.on('end', () => reject(unreachable('etcd ended the stream')));
@@ -209,7 +229,7 @@ export class LeaseStore {
       if (isLeaseNotFound(error)) return 0;
       throw this.connection.streamFailed(endpoint, error);
     } finally {
-      clearTimeout(limit);
+      unlimited();
       signal.removeEventListener('abort', cancel);
       stream.cancel();
     }

@@ -5,7 +5,18 @@
  * renewed; absent, so that it is taken back when no other lease has its addresses; or another node's, which is the end
  * of it. A renewal prolongs the etcd lease behind the key and writes no key, so that a thousand nodes that renew are no
  * event to each other, and a node that slept for a week cannot write over anybody.
+ *
+ * A node that cannot ask does not know which of the three it is. When its lease must have run out by its own clock it
+ * says so, and goes on trying.
+ *
+ * The key names its owner by nothing but its PublicIP, so that two machines with one PublicIP (clones of an image) take
+ * each other's for their own. Neither can lose it to the other then, and both keep it alive. They find out because a
+ * start writes the key: who sees it written by somebody else says so, and writes it once itself, so that the other sees
+ * it as well. After that nobody writes any more.
  */
+import { childAbort } from '../../child-abort.js';
+import { pause } from '../../clock.js';
+import type { Clock } from '../../clock.js';
 import { errorMessage } from '../../errors.js';
 import { formatIpv4, prefixesOverlap } from '../../packet/address.js';
 import type { Logger } from '../../log.js';
@@ -14,13 +25,15 @@ import type { Lease } from '../lease.js';
 import { formatLeaseKey, parseLeaseKey } from '../lease-key.js';
 import { formatLeaseValue } from '../lease-value.js';
 import type { OwnLeaseWatcher } from '../subnet-manager.js';
+import { Backoff } from './backoff.js';
 import { leaseName, leaseOf } from './lease-mirror.js';
 import type { LeaseStore, StoredEntry } from './lease-store.js';
-import { Backoff, pause } from './pause.js';
+import type { OwnKey } from './own-key.js';
 import { watch } from './watch-stream.js';
 
 export interface KeepLeaseOptions {
   readonly store: LeaseStore;
+  readonly ownKey: OwnKey;
   readonly lease: Lease;
   readonly ttlSeconds: number;
   readonly renewMarginSeconds: number;
@@ -28,6 +41,8 @@ export interface KeepLeaseOptions {
   readonly renewRetryMs: number;
   readonly watcher: OwnLeaseWatcher;
   readonly logger: Logger;
+  /** From 0 up to but not including 1. */
+  readonly random?: () => number;
 }
 
 /** Keeps a lease until the signal is aborted or the subnet is another node's; never rejects. */
@@ -38,19 +53,23 @@ export function keepLease(options: KeepLeaseOptions, signal: AbortSignal): Promi
 class OwnLease {
   private readonly name: string;
   private readonly value: string;
+  private readonly clock: Clock;
   /** The etcd lease behind the key as last seen; `0` for a reservation. */
   private etcdLeaseId: string | undefined;
   /** `undefined` for a reservation, and until it is known. */
   private expiresAtMs: number | undefined;
   /** The same by a clock that nobody sets. */
-  private expiresAtUptimeMs = Infinity;
+  private expiresAtElapsedMs = Infinity;
+  private forgetExpiry = (): void => undefined;
   private lease: Lease;
   private lostReason: string | undefined;
+  private answeredOther = false;
 
   constructor(
     private readonly options: KeepLeaseOptions,
     private readonly signal: AbortSignal,
   ) {
+    this.clock = options.store.connection.clock;
     this.lease = options.lease;
     this.setExpiry(options.lease.expiresAtMs);
     this.name = formatLeaseKey(options.lease);
@@ -58,21 +77,22 @@ class OwnLease {
   }
 
   async keep(): Promise<void> {
-    const backoff = new Backoff();
-    while (!this.signal.aborted) {
-      const startedAt = Date.now();
+    const backoff = new Backoff(undefined, undefined, this.options.random);
+    while (!this.signal.aborted && this.lostReason === undefined) {
+      const startedAt = this.clock.elapsed();
       try {
         const revision = await this.settle();
-        if (this.lostReason !== undefined) return this.options.watcher.lost(this.lostReason);
         if (revision !== undefined) await this.guard(revision);
       } catch (error) {
-        if (this.signal.aborted) return;
+        if (this.signal.aborted) break;
         if (this.untilRenewalMs() === 0) this.options.watcher.trouble(errorMessage(error));
         else this.options.logger.debug(`watching this node's lease again: ${errorMessage(error)}`);
-        if (Date.now() - startedAt > STABLE_MS) backoff.reset();
-        await pause(backoff.nextMs(), this.signal);
+        if (this.clock.elapsed() - startedAt > STABLE_MS) backoff.reset();
+        await pause(this.clock, backoff.nextMs(), this.signal);
       }
     }
+    this.forgetExpiry();
+    if (this.lostReason !== undefined && !this.signal.aborted) this.options.watcher.lost(this.lostReason);
   }
 
   /** Reads the key and acts on it; returns the revision to watch it from once it is known to be ours. */
@@ -82,30 +102,53 @@ class OwnLease {
       await this.takeBack();
       return undefined;
     }
-    await this.adopt(entry);
-    return revision;
+    return (await this.adopt(entry)) ? revision : undefined;
   }
 
-  /** Takes what the key says for what is: whose it is, and when it expires. */
-  private async adopt(entry: StoredEntry): Promise<void> {
+  /** Takes what the key says for what is: whose it is, and when it expires. False: it is to be read again, or lost. */
+  private async adopt(entry: StoredEntry): Promise<boolean> {
+    const { store, ownKey } = this.options;
     const result = leaseOf(entry);
     if (!result.ok || result.lease.publicIp !== this.lease.publicIp) {
       const owner = result.ok ? formatIpv4(result.lease.publicIp) : `a value that is no lease (${result.reason})`;
       this.lostReason = `${leaseName(this.lease)} belongs to ${owner} now`;
-      return;
+      return false;
     }
+    const byAnother = entry.etcdLeaseId !== '0' && ownKey.wasRewritten(entry) && !store.wroteHere(entry);
+    ownKey.seen(entry);
     const known =
       this.etcdLeaseId === undefined ? this.expiresAtMs !== undefined : this.etcdLeaseId === entry.etcdLeaseId;
     this.etcdLeaseId = entry.etcdLeaseId;
     if (entry.etcdLeaseId === '0') {
       if (!this.lease.reserved) this.update(undefined);
-    } else if (!known) {
-      this.update(await this.options.store.expiry(entry.etcdLeaseId, this.signal));
+    } else if (!known || byAnother) {
+      this.update(await store.expiry(entry.etcdLeaseId, this.signal));
     }
+    if (byAnother) await this.answerOther(entry);
+    return !byAnother;
+  }
+
+  /** Another process has written the key in this node's name. */
+  private async answerOther(entry: StoredEntry): Promise<void> {
+    const { store, watcher, ownKey } = this.options;
+    // A successor of this very process would have ended it by then.
+    await pause(this.clock, SUCCESSION_MS, this.signal);
+    this.signal.throwIfAborted();
+    watcher.addressShared(
+      `another machine runs an agent with this node's public IP ${formatIpv4(this.lease.publicIp)}: ` +
+        `it has written the lease of ${leaseName(this.lease)}, too`,
+    );
+    if (this.answeredOther) return;
+    this.answeredOther = true;
+    const result = await store.replace(entry, this.value, 'lease', this.signal);
+    if (!result.written) return;
+    ownKey.seen(result.entry);
+    this.etcdLeaseId = result.entry.etcdLeaseId;
+    this.update(result.expiresAtMs);
   }
 
   private async takeBack(): Promise<void> {
-    const { store, logger } = this.options;
+    const { store, ownKey, logger } = this.options;
     const { entries } = await store.list(this.signal);
     const other = entries.find((entry) => {
       const key = parseLeaseKey(entry.name);
@@ -122,6 +165,7 @@ class OwnLease {
     // Another was faster: the key is read again.
     if (!result.written) return;
     logger.warn(`the lease of ${leaseName(this.lease)} had expired or was deleted; it is taken back`);
+    ownKey.seen(result.entry);
     this.etcdLeaseId = result.entry.etcdLeaseId;
     this.update(result.expiresAtMs);
   }
@@ -129,18 +173,18 @@ class OwnLease {
   /** Watches the key and renews it; returns when the key has changed or its etcd lease has ended. */
   private async guard(revision: string): Promise<void> {
     const { store } = this.options;
-    const over = new AbortController();
-    const end = () => over.abort();
-    this.signal.addEventListener('abort', end, { once: true });
-    if (this.signal.aborted) end();
-    const watched = { key: store.keyOf(this.name), afterRevision: revision, events: end };
-    const watching = watch(store.connection, watched, over.signal);
+    const over = childAbort(this.signal);
+    const events = (): void => over.abort();
+    const watching = watch(
+      store.connection,
+      { key: store.keyOf(this.name), afterRevision: revision, events },
+      over.signal,
+    );
     const renewing = this.renew(over.signal);
     try {
       await Promise.race([watching, renewing]);
     } finally {
-      end();
-      this.signal.removeEventListener('abort', end);
+      over.abort();
       await Promise.allSettled([watching, renewing]);
     }
   }
@@ -148,23 +192,23 @@ class OwnLease {
   /** Renews whenever that is due; returns when the signal is aborted or the etcd lease has ended. */
   private async renew(signal: AbortSignal): Promise<void> {
     const { store, logger, renewRetryMs } = this.options;
-    const etcdLeaseId = this.etcdLeaseId;
-    if (etcdLeaseId === undefined || etcdLeaseId === '0') return pause(NEVER_MS, signal);
+    const { clock, etcdLeaseId } = this;
+    if (etcdLeaseId === undefined || etcdLeaseId === '0') return pause(clock, Infinity, signal);
     for (;;) {
-      // Not in one go: the clock may be set, and the machine may sleep.
-      await pause(Math.min(this.untilRenewalMs(), LOOK_AGAIN_MS), signal);
+      // Not in one go: timers stand still while the machine sleeps.
+      await pause(clock, Math.min(this.untilRenewalMs(), LOOK_AGAIN_MS), signal);
       if (signal.aborted) return;
       if (this.untilRenewalMs() > 0) continue;
       try {
         const expiresAtMs = await store.keepAlive(etcdLeaseId, signal);
         // etcd deletes the key in a moment, if it has not yet.
-        if (expiresAtMs === undefined) return await pause(EXPIRY_GRACE_MS, signal);
+        if (expiresAtMs === undefined) return await pause(clock, EXPIRY_GRACE_MS, signal);
         logger.info(`renewed the lease of ${leaseName(this.lease)} until ${new Date(expiresAtMs).toISOString()}`);
         this.update(expiresAtMs);
       } catch (error) {
         if (signal.aborted) return;
         this.options.watcher.trouble(errorMessage(error));
-        await pause(renewRetryMs, signal);
+        await pause(clock, renewRetryMs, signal);
       }
     }
   }
@@ -174,10 +218,7 @@ class OwnLease {
     // A margin as long as the lease itself would renew without a pause; flannel's longest, 1439 minutes of a day, leaves one.
     const { renewMarginSeconds, ttlSeconds } = this.options;
     const marginMs = Math.min(renewMarginSeconds, Math.max(ttlSeconds - 60, ttlSeconds / 2)) * 1000;
-    const byCalendarMs = this.expiresAtMs - Date.now();
-    // When the calendar was set back, the time that has passed counts.
-    const byStopwatchMs = this.expiresAtUptimeMs - performance.now();
-    return Math.max(Math.min(byCalendarMs, byStopwatchMs) - marginMs, 0);
+    return Math.max(this.expiresAtElapsedMs - this.clock.elapsed() - marginMs, 0);
   }
 
   private update(expiresAtMs: number | undefined): void {
@@ -195,7 +236,18 @@ class OwnLease {
 
   private setExpiry(expiresAtMs: number | undefined): void {
     this.expiresAtMs = expiresAtMs;
-    this.expiresAtUptimeMs = performance.now() + (expiresAtMs ?? Infinity) - Date.now();
+    this.expiresAtElapsedMs = this.clock.elapsed() + (expiresAtMs ?? Infinity) - this.clock.now();
+    this.awaitExpiry();
+  }
+
+  private awaitExpiry(): void {
+    this.forgetExpiry();
+    if (this.expiresAtMs === undefined) return;
+    const leftMs = this.expiresAtElapsedMs - this.clock.elapsed();
+    this.forgetExpiry = this.clock.after(Math.min(Math.max(leftMs, 0), LOOK_AGAIN_MS), () => {
+      if (this.expiresAtElapsedMs > this.clock.elapsed()) this.awaitExpiry();
+      else if (!this.signal.aborted) this.options.watcher.expired();
+    });
   }
 }
 
@@ -203,4 +255,5 @@ class OwnLease {
 const STABLE_MS = 10_000;
 const LOOK_AGAIN_MS = 60_000;
 const EXPIRY_GRACE_MS = 200;
-const NEVER_MS = 2 ** 31 - 1;
+/** How long an agent lives on, at most, after another was started in its place. */
+const SUCCESSION_MS = 5_000;

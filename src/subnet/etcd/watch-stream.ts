@@ -5,7 +5,7 @@
  */
 import { Metadata, status } from '@grpc/grpc-js';
 import type { IEvent, IWatchResponse } from 'etcd3';
-import type { EtcdConnection } from './connection.js';
+import type { StoreConnection } from './store-connection.js';
 
 export interface WatchOptions {
   readonly key: Buffer;
@@ -25,24 +25,30 @@ export interface WatchOptions {
  * Watches until the signal is aborted.
  * @throws StoreError when the stream ends for any other reason, compaction of `afterRevision` among them
  */
-export async function watch(connection: EtcdConnection, options: WatchOptions, signal: AbortSignal): Promise<void> {
+export async function watch(connection: StoreConnection, options: WatchOptions, signal: AbortSignal): Promise<void> {
   const { stream, endpoint } = await connection.stream('watch', signal);
   const cancel = () => stream.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   if (signal.aborted) cancel();
-  let silence: NodeJS.Timeout | undefined;
+  let heard = (): void => undefined;
   try {
     await new Promise<never>((_resolve, reject) => {
-      silence = setTimeout(() => {
+      heard = connection.clock.after(connection.requestTimeoutMs, () => {
         reject(failure(status.DEADLINE_EXCEEDED, 'no answer in time'));
-      }, connection.requestTimeoutMs);
+      });
       const received = (response: IWatchResponse) => {
+        // A watch from a revision to come would be silent until the store gets there, and miss what happens before.
+        if (BigInt(response.header.revision) < BigInt(options.afterRevision)) {
+          const { revision } = response.header;
+          const reason = `the store went back from revision ${options.afterRevision} to ${revision}: was it restored?`;
+          return reject(failure(status.OUT_OF_RANGE, reason));
+        }
         if (response.canceled) {
           const compacted = response.compact_revision !== '0';
           const reason = compacted ? `revision ${options.afterRevision} was compacted` : response.cancel_reason;
           reject(failure(codeOfCancellation(reason), reason === '' ? 'etcd ended the watch' : reason));
         } else if (response.created) {
-          clearTimeout(silence);
+          heard();
           connection.count('watch');
           options.opened?.();
         }
@@ -72,7 +78,7 @@ export async function watch(connection: EtcdConnection, options: WatchOptions, s
     if (options.optional !== true) connection.count('watch', told);
     throw told;
   } finally {
-    clearTimeout(silence);
+    heard();
     signal.removeEventListener('abort', cancel);
     stream.cancel();
   }

@@ -37,7 +37,9 @@ describe('a daemon in trouble', () => {
   async function assertUnharmed(): Promise<void> {
     for (const node of cluster.nodes) {
       assert.ok(node.running.running, node.running.evidence);
-      assert.equal((await node.running.status()).state, 'ready');
+      await until('it is ready', async () => (await node.running.status()).state === 'ready', {
+        evidence: () => node.running.evidence,
+      });
       assert.doesNotMatch(node.running.output, /\n\s+at /);
     }
   }

@@ -354,30 +354,53 @@ describe('a signal', () => {
 });
 
 describe('the own lease', () => {
-  test('that another node has taken is never overwritten, and taken back when it is free', async () => {
+  test('that another node has taken is never overwritten, and given up for another', async () => {
     await configure(GOOD);
-    const daemon = start('--healthz-port=8081', '--healthz-ip=127.0.0.1');
+    const daemon = start('--healthz-port=8081', '--healthz-ip=127.0.0.1', '--ip-masq', '--ip-blackhole-route');
     await daemon.ready();
     const subnet = (await files.status()).lease?.subnet ?? assert.fail('no lease');
     const key = `${PREFIX}/subnets/${subnet.replace('/', '-')}`;
     const theirs = '{"PublicIP":"192.0.2.9","PublicIPv6":null}';
+    // No other subnet is free at first.
+    await configure('{"Network": "10.5.0.0/16", "SubnetMin": "10.5.99.0", "SubnetMax": "10.5.99.0"}');
+    await etcd.put(`${PREFIX}/subnets/10.5.99.0-24`, theirs);
+    await daemon.line(/WARN the network configuration in the store differs .* in SubnetMin, SubnetMax/);
     await etcd.put(key, theirs);
-    await daemon.line(/ERROR subnet .* is lost/);
+    await daemon.line(/ERROR subnet .* is lost: .* belongs to 192\.0\.2\.9 now/);
+    await daemon.line(/WARN .*no new place yet: out of subnets/);
     const readyz = await fetchInside('http://127.0.0.1:8081/readyz');
     assert.equal(readyz.status, 503);
     assert.match(readyz.body, /is lost/);
     const lost = await files.status();
     assert.deepEqual([lost.state, lost.lease], ['lease', undefined]);
     assert.equal(
-      (await files.status()).backend?.workers.every(({ state }) => state === 'running'),
+      lost.backend?.workers.every(({ state }) => state === 'running'),
       true,
     );
-    await new Promise((resolve) => setTimeout(resolve, 3000));
     assert.equal(await etcd.get(key), theirs);
-    await etcd.delete(key);
-    await daemon.line(/INFO lease taken back/);
-    assert.match((await etcd.get(key)) ?? '', /192\.0\.2\.1/);
+    await configure(GOOD);
+    await daemon.line(/INFO ready again /);
+    assert.equal(await etcd.get(key), theirs);
+    const now = await files.status();
+    const next = now.lease?.subnet ?? assert.fail('no lease');
+    assert.notEqual(next, subnet);
+    assert.equal(now.state, 'ready');
+    assert.deepEqual(
+      now.concerns?.map(({ id }) => id),
+      ['lost-subnet'],
+    );
     assert.equal((await fetchInside('http://127.0.0.1:8081/readyz')).status, 200);
+    assert.match((await fetchInside('http://127.0.0.1:8081/metrics')).body, /^flannel_leases_lost_total 1$/m);
+    const [address] = next.split('/');
+    assert.match(readFileSync(files.subnetFile, 'utf8'), new RegExp(`FLANNEL_SUBNET=${address.replace(/0$/, '1')}/24`));
+    const { stdout: addresses } = await node.exec('ip', ['-o', '-4', 'address', 'show', 'dev', 'flannel0']);
+    assert.deepEqual(
+      [...addresses.matchAll(/inet (\S+)/g)].map(([, shown]) => shown),
+      [`${address}/32`],
+    );
+    const left = await traces();
+    assert.ok(!left.includes(subnet), left);
+    assert.match(left, new RegExp(`^blackhole ${next.replaceAll('.', '\\.')}`, 'm'));
     await daemon.stop();
   });
 });

@@ -218,22 +218,6 @@ test('a subnet is not taken back when its addresses are leased under another len
   assert.equal(await etcd.get(`${SUBNETS}10.5.34.0-24`), undefined);
 });
 
-test('a node that insists on its previous subnet gets that one or none', async () => {
-  const one = connect();
-  const insisting = { ...request('192.168.64.3', '10.5.34.0/24'), onlyPrevious: true };
-  const refused = (error: unknown) =>
-    error instanceof FlannelError && error.code === 'LEASE' && error.message.includes('192.168.64.4');
-  await etcd.put(`${SUBNETS}10.5.34.0-25`, value('192.168.64.4'));
-  await etcd.put(`${SUBNETS}10.5.9.0-24`, value('192.168.64.3'));
-  await assert.rejects(one.acquireLease(config(), insisting, signal), refused);
-  await etcd.delete(`${SUBNETS}10.5.34.0-25`);
-  await etcd.put(`${SUBNETS}10.5.34.0-24`, value('192.168.64.4'));
-  await assert.rejects(one.acquireLease(config(), insisting, signal), refused);
-  await etcd.delete(`${SUBNETS}10.5.34.0-24`);
-  assert.equal(subnetText(await one.acquireLease(config(), insisting, signal)), '10.5.34.0/24');
-  assert.equal(await etcd.get(`${SUBNETS}10.5.9.0-24`), value('192.168.64.3'));
-});
-
 test('a lease that an operator turns into a reservation is one from then on', async () => {
   const one = connect();
   const lease = await one.acquireLease(config(), request('192.168.64.3', '10.5.34.0/24'), signal);

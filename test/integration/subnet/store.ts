@@ -38,7 +38,9 @@ export function value(publicIp: string): string {
   return `{"PublicIP":"${publicIp}","PublicIPv6":null}`;
 }
 
-export function manager(endpoints: readonly string[], options: Partial<EtcdSubnetManagerOptions> = {}) {
+export type TestManagerOptions = Partial<EtcdSubnetManagerOptions>;
+
+export function manager(endpoints: readonly string[], options: TestManagerOptions = {}) {
   return createEtcdSubnetManager({
     endpoints,
     prefix: PREFIX,
@@ -98,6 +100,14 @@ export class Diary implements OwnLeaseWatcher {
 
   trouble(reason: string): void {
     this.entries.push(`trouble: ${reason}`);
+  }
+
+  expired(): void {
+    this.entries.push('expired');
+  }
+
+  addressShared(reason: string): void {
+    this.entries.push(`shared: ${reason}`);
   }
 
   lost(reason: string): void {

@@ -9,7 +9,7 @@ import { sumSocketDrops } from '../../../src/debug/doctor/queue-drops.js';
 import { parseIptablesRuleset } from '../../../src/host/firewall/iptables-ruleset.js';
 import type { HostInterface } from '../../../src/host/interfaces.js';
 import type { Route } from '../../../src/host/routes.js';
-import type { LeaseAnswer, StatusAnswer } from '../../../src/observe/control-protocol.js';
+import type { ConcernAnswer, LeaseAnswer, StatusAnswer } from '../../../src/observe/control-protocol.js';
 import { parseIpv4, parsePrefix } from '../../../src/packet/address.js';
 
 const ip = (text: string): number => parseIpv4(text) ?? assert.fail(text);
@@ -147,6 +147,13 @@ const peer = (change: Partial<PeerFacts>): Pick<NodeFacts, 'peers'> => ({ peers:
 const server = (change: Partial<StoreFacts['servers'][number]>): Pick<NodeFacts, 'store'> => ({
   store: known({ ...STORE, servers: [{ ...STORE.servers[0], ...change }] }),
 });
+
+const LOST: ConcernAnswer = {
+  id: 'lost-subnet',
+  since: '2026-03-01T11:00:00.000Z',
+  message: 'subnet 10.5.7.0/24 is lost',
+  remedy: 'make the bridge anew',
+};
 
 interface Case {
   readonly what: string;
@@ -303,6 +310,34 @@ const CASES: readonly Case[] = [
     id: 'routes',
     status: 'warn',
     says: /policy rules/,
+  },
+  {
+    what: 'a subnet that went to another node, and a bridge that still has it',
+    facts: { ...status({ concerns: [LOST] }), ...links(link('cni0', 1472, '10.5.7.1')) },
+    id: 'lost-subnet',
+    status: 'fail',
+    says: /10\.5\.7\.0\/24 is lost/,
+  },
+  {
+    what: 'a subnet that went to another node, and nothing that has it',
+    facts: status({ concerns: [LOST] }),
+    id: 'lost-subnet',
+    status: 'ok',
+    says: /no device here has the old one's addresses/,
+  },
+  {
+    what: 'a configuration that was changed',
+    facts: status({ concerns: [{ ...LOST, id: 'configuration', message: 'it differs in Network' }] }),
+    id: 'configuration',
+    status: 'warn',
+    says: /differs in Network/,
+  },
+  {
+    what: 'another machine with this public IP',
+    facts: status({ concerns: [{ ...LOST, id: 'public-ip', message: 'another machine has 192.0.2.1' }] }),
+    id: 'public-ip',
+    status: 'fail',
+    says: /another machine has 192\.0\.2\.1/,
   },
   {
     what: 'a bridge of an earlier subnet',

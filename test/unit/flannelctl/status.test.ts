@@ -112,6 +112,15 @@ test('status says what an agent waits for, and why', () => {
   ]);
 });
 
+test('status shows what somebody should see to, and what to do about it', () => {
+  const since = '2026-03-01T11:00:00.000Z';
+  const concerns = [{ id: 'lost-subnet', since, message: 'a subnet is lost', remedy: 'make the bridge anew' }] as const;
+  const lines = statusReport({ ...READY, concerns }, plain, NOW);
+  const at = lines.indexOf('Concern      a subnet is lost');
+  assert.ok(at > lines.indexOf('State        ready'), lines.join('\n'));
+  assert.equal(lines[at + 1], '             → make the bridge anew');
+});
+
 test('a reservation has no expiry to show', () => {
   const reserved = { ...READY, lease: { ...READY.lease!, reserved: true, expires: null } };
   assert.ok(statusReport(reserved, plain, NOW).includes('Lease        10.5.34.0/24, reserved: it never expires'));

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
+import { systemClock, type Clock } from '../../../src/clock.js';
 import type { Backend, BackendOptions, RunningBackend } from '../../../src/backend/backend.js';
 import type { BackendStatus } from '../../../src/backend/status.js';
 import { FlannelError, NetworkConfigError } from '../../../src/errors.js';
@@ -69,12 +70,16 @@ function never<T>(signal: AbortSignal): Promise<T> {
   });
 }
 
+/** Waits are a fiftieth of what they are to an agent. */
+const HASTY: Clock = { ...systemClock, after: (delayMs, call) => systemClock.after(delayMs / 50, call) };
+
 /** A node in memory: every step is written down, and each can be replaced by a test. */
 class Node {
   readonly events: string[] = [];
   readonly lines: string[] = [];
   readonly notified: string[] = [];
   readonly stop = new AbortController();
+  clock = systemClock;
   readonly options: FlanneldOptions;
   readonly logger: Logger;
   readonly statistics: StoreStatistics;
@@ -82,12 +87,15 @@ class Node {
   readonly state: AgentState;
   ownLease: OwnLeaseWatcher | undefined;
   watcher: LeaseWatcher | undefined;
+  tellConfig: (config: NetworkConfig | NetworkConfigError) => void = () => undefined;
   endKeeping: () => void = () => undefined;
   failBackend: (error: Error) => void = () => undefined;
 
   networkConfig: (signal: AbortSignal) => Promise<NetworkConfig> = () => Promise.resolve(CONFIG);
   acquireLease: (request: LeaseRequest, signal: AbortSignal) => Promise<Lease> = () => Promise.resolve(OWN);
   chooseInterface: () => Promise<ExternalInterface> = () => Promise.resolve(EXTERNAL);
+  /** The only address that this host has. */
+  address = EXTERNAL.address;
   startBackend: (options: BackendOptions) => Promise<void> = () => Promise.resolve();
   /** What the last run left, and what this one leaves. */
   snapshot: StoreSnapshot | undefined;
@@ -125,6 +133,7 @@ class Node {
         (_path, message) => this.notified.push(message),
         this.logger,
       ),
+      clock: this.clock,
       snapshots: this.snapshots(),
       backendOfType: () => Promise.resolve(this.backend()),
     });
@@ -165,6 +174,10 @@ class Node {
         watcher.snapshot([OWN, PEER]);
         return untilAborted(signal);
       },
+      watchNetworkConfig: (tell, signal) => {
+        this.tellConfig = tell;
+        return untilAborted(signal);
+      },
       listLeases: () => Promise.resolve([]),
       close: () => this.events.push('close'),
     };
@@ -176,6 +189,7 @@ class Node {
         this.events.push('interface');
         return this.chooseInterface();
       },
+      hasAddress: (sought) => Promise.resolve(sought === this.address),
       checkInterface: (external, config) => checkOutsideNetwork(external, config.network),
       previousSubnet: () => Promise.resolve(prefix('10.5.7.0/24')),
       ensureRules: () => {
@@ -221,10 +235,13 @@ class Node {
   /** Runs until the agent says it is ready, then until a test has seen enough. */
   async whileReady(look: () => void | Promise<void>): Promise<void> {
     const life = this.run();
-    await until(() => this.state.phase === 'ready');
-    await look();
-    this.stop.abort();
-    await life;
+    try {
+      await until(() => this.state.phase === 'ready');
+      await look();
+    } finally {
+      this.stop.abort();
+      await life;
+    }
   }
 }
 
@@ -256,8 +273,8 @@ describe('the life of an agent', () => {
       'lease',
       'backend',
       'table 2',
-      'keep',
       'rules',
+      'keep',
       'subnet.env',
       'backend stop',
       'close',
@@ -324,7 +341,7 @@ describe('the life of an agent', () => {
       await node.whileReady(() => undefined);
       assert.deepEqual(known, [OWN, PEER]);
       assert.deepEqual(node.events, [
-        ...['interface', 'backend', 'configuration', 'interface', 'watch', 'table 2', 'lease', 'keep', 'rules'],
+        ...['interface', 'backend', 'configuration', 'interface', 'watch', 'table 2', 'lease', 'rules', 'keep'],
         ...['subnet.env', 'backend stop', 'close'],
       ]);
     });
@@ -528,33 +545,176 @@ describe('the life of an agent', () => {
     });
   }
 
-  test('keeps forwarding without its lease, says so, and takes the same subnet back', async () => {
+  describe('whose subnet another node has', () => {
+    const NEXT = lease('10.5.8.0/24', '192.0.2.1');
+
+    function lose(node: Node): void {
+      node.ownLease?.lost('10.5.1.0/24 belongs to 192.0.2.9 now');
+      node.endKeeping();
+    }
+
+    test('gives it up, goes on forwarding until it has another, and is ready again with that', async () => {
+      const node = new Node();
+      node.clock = HASTY;
+      const asked: LeaseRequest[] = [];
+      let granted: (lease: Lease) => void = () => undefined;
+      const outcomes = [
+        () => Promise.resolve(OWN),
+        () => Promise.reject(new FlannelError('LEASE', 'out of subnets')),
+        () => new Promise<Lease>((resolve) => (granted = resolve)),
+      ];
+      node.acquireLease = (request) => {
+        asked.push(request);
+        return (outcomes.shift() ?? assert.fail('asked too often'))();
+      };
+      const backends: Lease[] = [];
+      node.startBackend = (options) => {
+        backends.push(options.lease);
+        return Promise.resolve();
+      };
+      await node.whileReady(async () => {
+        node.events.splice(0);
+        lose(node);
+        await until(() => asked.length === 2);
+        await until(() => /out of subnets/.test(node.state.notReadyReason() ?? ''));
+        assert.match(
+          node.state.notReadyReason() ?? '',
+          /^subnet 10\.5\.1\.0\/24 is lost: .*192\.0\.2\.9 now; no new place/,
+        );
+        const { state, lease: shown } = node.state.status();
+        assert.deepEqual([state, shown], ['lease', undefined]);
+        assert.equal(node.state.leaseExpiresAtMs(), undefined);
+        assert.equal(node.state.leasesLost(), 1);
+        await until(() => asked.length === 3);
+        assert.deepEqual(backends, [OWN], 'packets flow as before');
+        granted(NEXT);
+        await until(() => node.state.notReadyReason() === undefined);
+        assert.equal(node.state.status().lease?.subnet, '10.5.8.0/24');
+        assert.deepEqual(backends, [OWN, NEXT]);
+        const [concern] = node.state.status().concerns ?? [];
+        assert.equal(concern.id, 'lost-subnet');
+        assert.match(concern.message, /10\.5\.8\.0\/24 now, and pods with addresses of 10\.5\.1\.0\/24 are cut off/);
+        assert.deepEqual(
+          node.events.filter((event) => /^(backend.*|subnet\.env)$/.test(event)),
+          ['backend stop', 'backend', 'subnet.env'],
+        );
+      });
+      for (const { previousSubnet, formerPublicIp } of asked.slice(1)) {
+        assert.deepEqual([previousSubnet, formerPublicIp], [OWN.subnet, OWN.publicIp]);
+      }
+      assert.ok(node.lines.some((line) => /^error subnet 10\.5\.1\.0\/24 is lost/.test(line)));
+      assert.ok(node.lines.includes('info ready again'));
+      assert.match(node.notified.join('\n'), /STATUS=10\.5\.1\.0\/24 on flannel0; subnet 10\.5\.1\.0\/24 is lost/);
+      assert.match(node.notified.at(-2) ?? '', /^STATUS=10\.5\.8\.0\/24 on flannel0/);
+    });
+
+    test('goes on with the same backend when it gets the same subnet back', async () => {
+      const node = new Node();
+      await node.whileReady(async () => {
+        node.events.splice(0);
+        lose(node);
+        await until(() => node.events.includes('keep'));
+        assert.equal(node.state.notReadyReason(), undefined);
+        assert.deepEqual(node.state.status().concerns, []);
+        assert.ok(!node.events.includes('backend stop'));
+      });
+      assert.ok(node.lines.includes('info lease taken back'));
+    });
+
+    test('survives a host that does not let it start the backend again at first', async () => {
+      const node = new Node();
+      node.clock = HASTY;
+      const leases = [OWN];
+      node.acquireLease = () => Promise.resolve(leases.shift() ?? NEXT);
+      const outcomes = [undefined, new FlannelError('HOST', 'the device is busy'), undefined];
+      node.startBackend = () => {
+        const error = outcomes.shift();
+        return error === undefined ? Promise.resolve() : Promise.reject(error);
+      };
+      await node.whileReady(async () => {
+        lose(node);
+        await until(() => outcomes.length === 1);
+        await until(() => node.state.notReadyReason() === 'packets do not flow: the device is busy');
+        await until(() => node.state.notReadyReason() === undefined);
+        assert.equal(node.state.status().lease?.subnet, '10.5.8.0/24');
+      });
+    });
+  });
+
+  test('is unready while its lease has run out and nobody can be asked, and goes on forwarding', async () => {
     const node = new Node();
+    await node.whileReady(() => {
+      node.events.splice(0);
+      node.ownLease?.expired();
+      assert.match(node.state.notReadyReason() ?? '', /10\.5\.1\.0\/24 has run out by this node's clock/);
+      assert.equal(node.state.status().state, 'lease');
+      assert.deepEqual(node.events, []);
+      node.ownLease?.renewed(OWN);
+      assert.equal(node.state.notReadyReason(), undefined);
+    });
+    assert.ok(node.lines.some((line) => /^error the lease of 10\.5\.1\.0\/24 has run out/.test(line)));
+  });
+
+  test('says that another machine has its public IP, and stays ready', async () => {
+    const node = new Node();
+    await node.whileReady(() => {
+      node.ownLease?.addressShared('another machine runs an agent with 192.0.2.1');
+      assert.equal(node.state.notReadyReason(), undefined);
+      assert.deepEqual(
+        node.state.status().concerns?.map(({ id }) => id),
+        ['public-ip'],
+      );
+    });
+    assert.ok(node.lines.some((line) => /^error another machine .*--public-ip/.test(line)));
+  });
+
+  test('goes on with its configuration when that in the store changes or goes, and says so until it is back', async () => {
+    const node = new Node();
+    await node.whileReady(() => {
+      const ids = () => node.state.status().concerns?.map(({ id }) => id);
+      node.tellConfig(CONFIG);
+      assert.deepEqual(ids(), []);
+      node.tellConfig(parseNetworkConfig('{"Network": "10.6.0.0/16"}', { backendTypes: ['udp'] }));
+      node.tellConfig(parseNetworkConfig('{"Network": "10.6.0.0/16"}', { backendTypes: ['udp'] }));
+      assert.deepEqual(ids(), ['configuration']);
+      node.tellConfig(new NetworkConfigError('the key is absent'));
+      assert.match(node.state.status().concerns?.[0].message ?? '', /the key is absent/);
+      node.tellConfig(CONFIG);
+      assert.deepEqual(ids(), []);
+      assert.equal(node.state.notReadyReason(), undefined);
+    });
+    assert.equal(node.lines.filter((line) => /differs .* in Network, SubnetMin, SubnetMax/.test(line)).length, 1);
+    assert.equal(node.lines.filter((line) => /^warn the key is absent/.test(line)).length, 1);
+  });
+
+  test('follows its address to another, and keeps its subnet under it', async () => {
+    const node = new Node();
+    node.clock = HASTY;
+    const moved: ExternalInterface = { ...EXTERNAL, address: address('192.0.2.77') };
     const asked: LeaseRequest[] = [];
-    const outcomes: (Lease | Error)[] = [OWN, new FlannelError('LEASE', '192.0.2.9 has it'), OWN];
     node.acquireLease = (request) => {
       asked.push(request);
-      const outcome = outcomes.shift() ?? assert.fail('asked too often');
-      return outcome instanceof Error ? Promise.reject(outcome) : Promise.resolve(outcome);
+      return Promise.resolve({ ...OWN, publicIp: request.publicIp });
+    };
+    const bound: number[] = [];
+    node.startBackend = ({ external }) => {
+      bound.push(external.address);
+      return Promise.resolve();
     };
     await node.whileReady(async () => {
-      node.ownLease?.lost('192.0.2.9 has taken it');
-      node.endKeeping();
-      assert.match(node.state.notReadyReason() ?? '', /10\.5\.1\.0\/24 is lost: 192\.0\.2\.9 has taken it/);
-      const { state, lease } = node.state.status();
-      assert.deepEqual([state, lease], ['lease', undefined]);
-      assert.equal(node.state.leaseExpiresAtMs(), undefined);
-      await until(() => node.state.notReadyReason() === undefined);
-      assert.equal(node.state.status().state, 'ready');
-      assert.equal(node.state.status().lease?.subnet, '10.5.1.0/24');
+      node.chooseInterface = () => Promise.resolve(moved);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      assert.deepEqual(bound, [EXTERNAL.address], 'an address that is still there is not left');
+      node.address = moved.address;
+      await until(() => node.state.status().state === 'interface');
+      assert.match(node.state.notReadyReason() ?? '', /eth0 has lost its address 192\.0\.2\.1/);
+      await until(() => node.state.notReadyReason() === undefined && bound.length === 2);
+      assert.deepEqual(bound, [EXTERNAL.address, moved.address]);
+      assert.equal(node.state.status().publicIP, '192.0.2.77');
+      assert.deepEqual(node.state.status().concerns, []);
     });
-    assert.ok(!node.events.slice(0, -2).includes('backend stop'));
-    assert.deepEqual(
-      asked.slice(1).map(({ previousSubnet, onlyPrevious }) => ({ previousSubnet, onlyPrevious })),
-      Array.from({ length: 2 }, () => ({ previousSubnet: OWN.subnet, onlyPrevious: true })),
-    );
-    assert.equal(node.events.filter((event) => event === 'keep').length, 2);
-    assert.ok(node.lines.some((line) => /^error subnet 10\.5\.1\.0\/24 is lost/.test(line)));
+    const { publicIp, formerPublicIp, previousSubnet } = asked[1];
+    assert.deepEqual([publicIp, formerPublicIp, previousSubnet], [moved.address, EXTERNAL.address, OWN.subnet]);
   });
 
   test('stays ready while renewals fail, and tells the reason', async () => {

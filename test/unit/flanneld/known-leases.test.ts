@@ -52,13 +52,4 @@ describe('the known leases', () => {
     leases.snapshot([]);
     assert.deepEqual(calls, ['set ']);
   });
-
-  test('tell who is in the way of a subnet, whatever the length of its own', () => {
-    const leases = new KnownLeases();
-    leases.snapshot([A, B]);
-    assert.equal(leases.inTheWay(A.subnet, A.publicIp), undefined);
-    assert.equal(leases.inTheWay(B.subnet, A.publicIp), B);
-    assert.equal(leases.inTheWay(parsePrefix('10.5.2.128/25') ?? assert.fail(), A.publicIp), B);
-    assert.equal(leases.inTheWay(C.subnet, A.publicIp), undefined);
-  });
 });

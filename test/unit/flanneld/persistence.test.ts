@@ -4,6 +4,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 
 import { FlannelError, NetworkConfigError, type ErrorCode } from '../../../src/errors.js';
+import { systemClock as clock } from '../../../src/clock.js';
 import { persist, retryDelayMs, within } from '../../../src/flanneld/persistence.js';
 import { ReasonReporter } from '../../../src/reason-reporter.js';
 
@@ -61,7 +62,7 @@ describe('trying again', () => {
         const outcome = outcomes.shift();
         return typeof outcome === 'string' ? Promise.resolve(outcome) : Promise.reject(outcome ?? new Error('empty'));
       },
-      { signal: new AbortController().signal, transient, onFailure: (error) => failures.push(error.message) },
+      { clock, signal: new AbortController().signal, transient, onFailure: (error) => failures.push(error.message) },
     );
     assert.equal(result, 'done');
     assert.deepEqual(failures, ['first']);
@@ -71,6 +72,7 @@ describe('trying again', () => {
     test(`ends at once for ${error.name}: ${error.message}`, async () => {
       await assert.rejects(
         persist(() => Promise.reject(error), {
+          clock,
           signal: new AbortController().signal,
           transient,
           onFailure: () => assert.fail('not to be tried again'),
@@ -84,6 +86,7 @@ describe('trying again', () => {
     const stop = new AbortController();
     await assert.rejects(
       persist(() => Promise.reject(new NetworkConfigError('x')), {
+        clock,
         signal: stop.signal,
         transient,
         onFailure: () => setImmediate(() => stop.abort()),

@@ -31,6 +31,7 @@ const source: MetricsSource = {
   backend: () => (running ? backendStatus(packets) : undefined),
   leases: () => 3,
   leaseExpiresAtMs: () => expiresAtMs,
+  leasesLost: () => 0,
   storeRequests: () => [
     { operation: 'range', result: 'ok', count: 4 },
     { operation: 'txn', result: 'error', count: 1 },

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Backoff, pause } from '../../../src/subnet/etcd/pause.js';
+import { Backoff } from '../../../src/subnet/etcd/backoff.js';
+import { pause, systemClock } from '../../../src/clock.js';
 
 test('waits double from 100 ms to 5 s, each between half and all of it', () => {
   const least = new Backoff(100, 5_000, () => 0);
@@ -16,16 +17,16 @@ test('waits double from 100 ms to 5 s, each between half and all of it', () => {
 
 test('a pause ends early, and quietly, when it is aborted', async () => {
   const abort = new AbortController();
-  const paused = pause(3_600_000, abort.signal);
+  const paused = pause(systemClock, 3_600_000, abort.signal);
   abort.abort();
   await paused;
-  await pause(3_600_000, abort.signal);
+  await pause(systemClock, 3_600_000, abort.signal);
 });
 
 test('a pause longer than a timer can be is no short one', async () => {
   const abort = new AbortController();
   let over = false;
-  const paused = pause(Infinity, abort.signal).then(() => (over = true));
+  const paused = pause(systemClock, Infinity, abort.signal).then(() => (over = true));
   await new Promise((resolve) => setTimeout(resolve, 50));
   assert.equal(over, false);
   abort.abort();

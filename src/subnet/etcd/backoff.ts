@@ -20,20 +20,3 @@ export class Backoff {
     this.failures = 0;
   }
 }
-
-/** The longest that a timer of Node waits. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
-/** Waits; ends early, and as if nothing were, when the signal is aborted. */
-export function pause(durationMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const ended = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', ended);
-      resolve();
-    };
-    const timer = setTimeout(ended, Math.min(Math.max(durationMs, 0), LONGEST_TIMER_MS));
-    signal.addEventListener('abort', ended, { once: true });
-  });
-}
