@@ -3,12 +3,16 @@ import {
   FLAG_MORE_FRAGMENTS,
   FRAGMENT_OFFSET_MASK,
   IPV4_HEADER_BYTES,
+  IPV4_MAX_BYTES,
   ipv4DontFragment,
   ipv4FragmentWord,
   ipv4HeaderBytes,
   ipv4TotalBytes,
   writeIpv4Checksum,
 } from './ipv4.js';
+
+/** What offsets count. */
+const FRAGMENT_UNIT_BYTES = 8;
 
 const OPTION_END = 0;
 const OPTION_NO_OPERATION = 1;
@@ -17,7 +21,8 @@ const OPTION_COPIED = 0x80;
 /**
  * Cuts the well-formed packet at `offset` into packets of at most `mtuBytes`, each a Buffer of its own. A packet that
  * fits is returned whole; fragments are cut further where need be.
- * @returns `undefined` when the packet forbids it (DF), or `mtuBytes` leaves no room for eight bytes of payload
+ * @returns `undefined` when the packet forbids it (DF), `mtuBytes` leaves no room for eight bytes of payload, or the packet is
+ * a fragment that ends where no datagram does: offsets of what follows it would begin anew
  */
 export function fragmentIpv4(packet: Buffer, offset: number, mtuBytes: number): Buffer[] | undefined {
   const totalBytes = ipv4TotalBytes(packet, offset);
@@ -30,19 +35,21 @@ export function fragmentIpv4(packet: Buffer, offset: number, mtuBytes: number): 
   const firstUnit = word & FRAGMENT_OFFSET_MASK;
   const payload = packet.subarray(offset + firstHeader.length, offset + totalBytes);
 
+  if (firstUnit * FRAGMENT_UNIT_BYTES + payload.length > IPV4_MAX_BYTES) return undefined;
+
   const fragments: Buffer[] = [];
   let sent = 0;
   while (sent < payload.length) {
     const header = sent === 0 ? firstHeader : laterHeader;
     const room = mtuBytes - header.length;
     let bytes = payload.length - sent;
-    if (bytes > room) bytes = room & ~7;
+    if (bytes > room) bytes = room & ~(FRAGMENT_UNIT_BYTES - 1);
     if (bytes <= 0) return undefined;
     const last = sent + bytes === payload.length;
     const fragment = Buffer.concat([header, payload.subarray(sent, sent + bytes)]);
     fragment.writeUInt16BE(fragment.length, 2);
     const more = last ? word & FLAG_MORE_FRAGMENTS : FLAG_MORE_FRAGMENTS;
-    fragment.writeUInt16BE(more | (firstUnit + sent / 8), 6);
+    fragment.writeUInt16BE(more | (firstUnit + sent / FRAGMENT_UNIT_BYTES), 6);
     writeIpv4Checksum(fragment, 0);
     fragments.push(fragment);
     sent += bytes;

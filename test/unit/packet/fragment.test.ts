@@ -122,3 +122,9 @@ test('malformed options end the copying, not the fragmentation', () => {
     assert.equal(ipv4HeaderBytes(fragments[1], 0), 20);
   }
 });
+
+test('a fragment that ends where no datagram does is not cut further', () => {
+  const fragmentWord = FRAGMENT_OFFSET_MASK - 3;
+  assert.equal(fragmentIpv4(packet(Buffer.alloc(1000), undefined, fragmentWord), 0, 576), undefined);
+  assert.equal(fragmentIpv4(packet(Buffer.alloc(24), undefined, fragmentWord), 0, 36)?.length, 2);
+});
