@@ -9,6 +9,8 @@ import { topReport } from '../../../src/flannelctl/top-report.js';
 import { paintFor } from '../../../src/flannelctl/paint.js';
 import type { TapEvent } from '../../../src/observe/tap-protocol.js';
 import { formatIpv4, parsePrefix } from '../../../src/packet/address.js';
+import type { StatusAnswer } from '../../../src/observe/control-protocol.js';
+import { daemonAnswering, flannelctl } from '../../support/flannelctl.js';
 import { udpPacket } from '../../harness/inner-packet.js';
 import { address } from '../dataplane/arena.js';
 
@@ -182,4 +184,21 @@ test('the tables have rates, shares and what is dropped', () => {
     'encap  udp       10.5.1.9:1111  10.5.9.9:7777   0.000        0.5  0.0 %    100 %',
   ]);
   assert.deepEqual(topReport({ ...answer, sampledEvery: 1, pairs: [], flows: [] }, paint).slice(1), ['', 'no packets']);
+});
+
+test('what cannot be done is refused in one line', async (t) => {
+  const waiting = await daemonAnswering(t, { '/v1/status': { value: { state: 'lease' } as StatusAnswer } });
+  const refused: readonly (readonly [readonly string[], number, RegExp])[] = [
+    [['--once', '--duration', '5s'], 2, /--once and --duration exclude each other/],
+    [['--by', 'speed'], 2, /bytes, packets/],
+    [['--sample', '10'], 2, /1\/1000/],
+    [['--count', '0'], 2, /whole number from 1/],
+    [['--socket', waiting], 1, /no packets flow yet, the agent is at "lease"/],
+  ];
+  for (const [args, status, message] of refused) {
+    const result = await flannelctl(['top', ...args]);
+    assert.equal(result.status, status, args.join(' '));
+    assert.match(result.stderr, message);
+    assert.equal(result.stdout, '');
+  }
 });
