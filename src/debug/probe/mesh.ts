@@ -4,6 +4,7 @@ import { FlannelError } from '../../errors.js';
 import type { MeshNode, MeshPeer, MeshProbeAnswer } from '../../observe/probe-protocol.js';
 import { formatIpv4, formatPrefix } from '../../packet/address.js';
 import type { PostedCall } from '../../subnet/probe-board.js';
+import { linkedAbort } from './linked-abort.js';
 import { MAX_MESH_NODES, measureRow, meshLeases, parseRow } from './mesh-row.js';
 import { formatCall } from './probe-call.js';
 import type { ProbeNode, ProbePlace } from './probe-node.js';
@@ -31,22 +32,19 @@ export async function probeMesh(
   const nodes = leases.map(({ publicIp, subnet }) => ({ node: formatIpv4(publicIp), subnet: formatPrefix(subnet) }));
   const rows = new Map<string, readonly MeshPeer[]>();
   const present = new Set([here]);
-  const over = new AbortController();
+  const over = linkedAbort(signal);
   const seconds = Math.ceil(timeoutMs / 1000) + SPARE_SECONDS;
   let posted: PostedCall | undefined;
   let trouble: string | undefined;
   try {
     posted = await board.call(formatCall({ kind: 'mesh', node: place.publicIp, timeoutMs }), seconds, signal);
     posted
-      .watchReports(
-        ({ node: from, name, text }) => {
-          if (!nodes.some((one) => one.node === from)) return;
-          if (name === 'here' && parsePresence(text) !== undefined) present.add(from);
-          const row = name === 'row' ? parseRow(text) : undefined;
-          if (row !== undefined && from !== here) rows.set(from, row);
-        },
-        AbortSignal.any([signal, over.signal]),
-      )
+      .watchReports(({ node: from, name, text }) => {
+        if (!nodes.some((one) => one.node === from)) return;
+        if (name === 'here' && parsePresence(text) !== undefined) present.add(from);
+        const row = name === 'row' ? parseRow(text) : undefined;
+        if (row !== undefined && from !== here) rows.set(from, row);
+      }, over.signal)
       .catch((error: unknown) => (trouble = error instanceof Error ? error.message : String(error)));
     const startedAtMs = performance.now();
     const own = measureRow(node, place);

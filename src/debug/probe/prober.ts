@@ -26,6 +26,7 @@ import { hopsOf } from './hops.js';
 import { likelyCause } from './likely-cause.js';
 import { probeMesh } from './mesh.js';
 import { median } from './mesh-row.js';
+import { linkedAbort } from './linked-abort.js';
 import { followPackets } from './packet-follower.js';
 import { formatCall, integerOf, type PacketCall } from './probe-call.js';
 import { buildProbePacket } from './probe-packet.js';
@@ -141,12 +142,12 @@ class PacketProbe {
       seen: (sighting) => this.sightings.push({ ...sighting, node: this.here }),
       lost: (records) => this.lost.set(this.here, records),
     });
-    const over = new AbortController();
+    const over = linkedAbort(signal);
     let posted: PostedCall | undefined;
     let sender: RawSender | undefined;
     try {
       sender = await RawSender.open();
-      posted = await this.post(AbortSignal.any([signal, over.signal]));
+      posted = await this.post(over.signal);
       if (posted !== undefined && this.owner !== null) {
         const { node } = this.owner;
         await this.until(() => this.watching.has(node), PRESENCE_MS, signal);
@@ -181,17 +182,19 @@ class PacketProbe {
     if (board === undefined) return undefined;
     const { count, timeoutMs } = this.request;
     const seconds = Math.ceil((count * PACKET_GAP_MS + 2 * timeoutMs) / 1000) + SPARE_SECONDS;
+    const limit = linkedAbort(signal, STORE_TIMEOUT_MS);
     try {
-      const limit = AbortSignal.any([signal, AbortSignal.timeout(STORE_TIMEOUT_MS)]);
-      const posted = await board.call(formatCall(this.call), seconds, limit);
+      const posted = await board.call(formatCall(this.call), seconds, limit.signal);
       posted
         .watchReports((report) => this.take(report), signal)
         .catch((error: unknown) => (this.storeTrouble ??= errorMessage(error)));
       return posted;
     } catch (error) {
       signal.throwIfAborted();
-      this.storeTrouble = error instanceof FlannelError ? error.message : 'no answer in time';
+      this.storeTrouble = errorMessage(error);
       return undefined;
+    } finally {
+      limit.abort();
     }
   }
 

@@ -3,6 +3,7 @@
  * dataplane for exactly those, and report each; a call for a mesh makes it measure its own ways to the other nodes, one
  * mesh at a time. Nothing that stands on the board makes it send anything else, or tell of other packets.
  */
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorMessage } from '../../errors.js';
 import type { Logger } from '../../log.js';
@@ -10,6 +11,7 @@ import type { ProbeStatistics } from '../../observe/control-protocol.js';
 import { formatIpv4, formatPrefix, prefixContains } from '../../packet/address.js';
 import { IPV4_HEADER_BYTES } from '../../packet/ipv4.js';
 import type { CallWatcher, HeardCall } from '../../subnet/probe-board.js';
+import { linkedAbort } from './linked-abort.js';
 import { followPackets } from './packet-follower.js';
 import { parseCall, type PacketCall } from './probe-call.js';
 import type { ProbeNode, ProbePlace } from './probe-node.js';
@@ -66,14 +68,15 @@ export class ProbeResponder {
     if (call.kind === 'mesh' && this.meshEnds !== undefined) {
       return this.ignore(`the mesh ${heard.id}, for another one is being measured`);
     }
-    const end = new AbortController();
+    const end = linkedAbort(signal, MAX_CALL_MS);
     this.active.set(heard.id, end);
-    const limit = AbortSignal.any([signal, end.signal, AbortSignal.timeout(MAX_CALL_MS)]);
-    const work = call.kind === 'packet' ? this.follow(heard, call, place, limit) : this.measure(heard, place, limit);
+    const work =
+      call.kind === 'packet' ? this.follow(heard, call, place, end.signal) : this.measure(heard, place, end.signal);
     if (call.kind === 'mesh') this.meshEnds = work;
     void work
       .catch((error: unknown) => this.logger.debug(`a probe could not be answered: ${errorMessage(error)}`))
       .finally(() => {
+        end.abort();
         this.active.delete(heard.id);
         if (call.kind === 'mesh') this.meshEnds = undefined;
       });
@@ -105,7 +108,7 @@ export class ProbeResponder {
     });
     try {
       reports.add('here', presenceOf(place));
-      await sleep(MAX_CALL_MS, undefined, { signal }).catch(() => undefined);
+      if (!signal.aborted) await once(signal, 'abort');
     } finally {
       stop();
     }
