@@ -27,7 +27,10 @@ import { SlowPath } from './slow-path.js';
 import { StrangerLog } from './stranger-log.js';
 import { checkUdpConfig } from './udp-config.js';
 
-/** One queue and one socket serve a gigabit and more; the operator may ask for more (`--workers`). */
+/**
+ * On any number of processors: a flow stays with one worker, and all that one node sends to another arrives at one socket.
+ * docs/performance.md has what two of them gave; the operator may ask for more (`--workers`).
+ */
 const DEFAULT_WORKERS = 1;
 
 /**
