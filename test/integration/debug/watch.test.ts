@@ -1,7 +1,9 @@
 /**
  * `flannelctl trace` and `capture` on a node that forwards, delivers and drops:
  *
- *   pod1 ─ node1 ══ underlay ══ node2 ─ pod2, and a stranger; a lease of a third node that is not there
+ *   pod1 ─ node1 ══ underlay ══ node2 ─ pod2
+ *                     ║   ╚═════ node3 ─ pod3
+ *                     ╚═ a stranger
  */
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
@@ -99,7 +101,7 @@ describe('people who watch packets', () => {
   let pod1: Pod, pod2: Pod;
 
   before(async () => {
-    cluster = await Cluster.create('watch', { nodes: 2 });
+    cluster = await Cluster.create('watch', { nodes: 3 });
     await cluster.startAll();
     [node1, node2] = cluster.nodes;
     [pod1, pod2] = cluster.pods;
@@ -242,15 +244,19 @@ describe('people who watch packets', () => {
   });
 
   test(
-    'a capture has both sides of each packet, and the dissector shows what is inside',
+    'a capture has both sides of each packet with its verdict, and the dissector shows what is inside',
     { skip: !hasTshark },
     async () => {
       const path = join(cluster.folder, 'all.pcapng');
-      const watch = await Watch.start(node1, ['capture', '-w', path, '--count', '3', 'icmp']);
+      const watch = await Watch.start(node1, ['capture', '-w', path, '--count', '5', 'icmp or udp port 7777']);
       await ping(pod1.namespace, '10.5.254.9', { count: 1, waitSeconds: 0.2 });
+      await pod1.namespace.exec('ping', ['-c', '1', '-W', '1', '-t', '2', pod2.address], { allowFailure: true });
+      const member = new DatagramSender(node2.namespace, node1.address, 8285);
+      await member.send(udpPacket({ source: '10.5.254.9', destination: pod1.address, ttl: 40 }));
+      await member.close();
       await ping(pod1.namespace, pod2.address, { count: 3 });
       assert.equal(await watch.ended(), 0, watch.stderr);
-      assert.match(watch.stderr, /captured 3 packets into .*all\.pcapng/);
+      assert.match(watch.stderr, /captured 5 packets into .*all\.pcapng/);
       assert.equal(statSync(path).mode & 0o777, 0o600);
       const { stdout } = await runCommand('tshark', [
         ...['-n', '-r', path, '-X', `lua_script:${DISSECTOR}`, '-o', 'ip.check_checksum:TRUE', '-T', 'fields'],
@@ -261,13 +267,22 @@ describe('people who watch packets', () => {
       ]);
       const forwarded = `forwarded to ${node2.address}:8285 by lease ${lease(pod2)}`;
       const delivered = `delivered, from ${node2.address}:8285 by lease ${lease(pod2)}`;
-      assert.deepEqual(stdout.trim().split('\n'), [
+      const spoofed = `dropped: spoofed-source, from ${node2.address}:PORT: the inner source is not one that the sender may use`;
+      const expected = [
         `flannel0|dropped: no-lease: no node leases the subnet of the destination|${pod1.address}|63|8|1`,
+        `flannel0|dropped: ttl-exceeded: the TTL ran out here|${pod1.address}|1|8|1`,
+        `eth0|${spoofed}|${node2.address};10.5.254.9|64;40||1;1`,
         `flannel0|${forwarded}|${pod1.address}|63|8|1`,
         `eth0|${forwarded}|${node1.address};${pod1.address}|64;62|8|1;1`,
         `eth0|${delivered}|${node2.address};${pod2.address}|64;62|0|1;1`,
         `flannel0|${delivered}|${pod2.address}|61|0|1`,
-      ]);
+      ];
+      // The spoofer's socket has some port or other.
+      const lines = stdout
+        .trim()
+        .replace(/(spoofed-source, from [\d.]+):\d+/, '$1:PORT')
+        .split('\n');
+      assert.deepEqual(lines.sort(), expected.sort());
     },
   );
 
