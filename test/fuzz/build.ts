@@ -42,7 +42,7 @@ async function clang(args: readonly string[]): Promise<void> {
     await runCommand('clang++', args, { timeoutMs: COMPILER_TIMEOUT_MS });
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    const withoutFuzzer = /libclang_rt\.(fuzzer|asan)/.test(error.result.stderr);
+    const withoutFuzzer = /(cannot find|no such file)[^\n]*libclang_rt\./i.test(error.result.stderr);
     if (error.reason !== 'missing' && !withoutFuzzer) throw error;
     const what = withoutFuzzer ? 'this clang has no libFuzzer' : 'there is no clang++';
     throw new FlannelError('HOST', `${what}: install it with \`apt-get install clang libclang-rt-dev\``);

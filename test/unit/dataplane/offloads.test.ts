@@ -76,6 +76,17 @@ test('steps down are counted each, and said once for each next hop', () => {
   assert.equal(ladder.bits, 0);
 });
 
+test('steps down for more next hops than a log should name are counted, and no longer said', () => {
+  const ladder = new OffloadLadder();
+  ladder.tried('udp-segment');
+  const logger = keeping();
+  for (let hop = 1; hop <= 5000; hop++) {
+    ladder.stepDown({ bit: bitOf('udp-segment'), errno: EIO, address: hop }, logger);
+  }
+  assert.equal(logger.lines.length, 1024);
+  assert.equal(ladder.status().find(({ name }) => name === 'udp-segment')?.stepDowns, 5000);
+});
+
 test('a refusal for one next hop is shown as long as it is remembered, one for good stays', () => {
   let nowMs = 0;
   const ladder = new OffloadLadder([], () => nowMs);
