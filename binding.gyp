@@ -13,6 +13,7 @@
         "native/udp.cc",
         "native/wait.cc",
         "native/notify.cc",
+        "native/privileges.cc",
         "native/checksum.cc",
         "native/inner.cc",
         "native/segment.cc",

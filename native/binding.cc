@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include "encap_batch.h"
 #include "layout.h"
 #include "notify.h"
+#include "privileges.h"
 #include "steering.h"
 #include "tun.h"
 #include "udp.h"
@@ -22,9 +24,11 @@ namespace {
 using flannelette::DecapBatch;
 using flannelette::EncapBatch;
 
-constexpr size_t kMaxArguments = 6;
+constexpr size_t kMaxArguments = 7;
 
 struct Arguments {
+  explicit Arguments(napi_env environment) : env(environment) {}
+
   Arguments(napi_env environment, napi_callback_info info) : env(environment) {
     napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
   }
@@ -54,6 +58,32 @@ struct Arguments {
     napi_get_value_string_utf8(env, values[index], &text[0], text.size(), &length);
     text.resize(length);
     return text;
+  }
+
+  // Of an array.
+  std::vector<std::string> Texts(size_t index) const {
+    uint32_t length = 0;
+    napi_get_array_length(env, values[index], &length);
+    std::vector<std::string> texts;
+    for (uint32_t at = 0; at < length; at++) {
+      Arguments element(env);
+      napi_get_element(env, values[index], at, &element.values[0]);
+      texts.push_back(element.Text(0));
+    }
+    return texts;
+  }
+
+  // Of an array.
+  std::vector<uint32_t> Numbers(size_t index) const {
+    uint32_t length = 0;
+    napi_get_array_length(env, values[index], &length);
+    std::vector<uint32_t> numbers;
+    for (uint32_t at = 0; at < length; at++) {
+      Arguments element(env);
+      napi_get_element(env, values[index], at, &element.values[0]);
+      numbers.push_back(element.Unsigned(0));
+    }
+    return numbers;
   }
 
   template <typename Batch>
@@ -159,6 +189,73 @@ napi_value NotifySocket(napi_env env, napi_callback_info info) {
   return Integer(env, flannelette::NotifySocket(path.data(), path.size(), message.data(), message.size()));
 }
 
+napi_value Unsigned(napi_env env, uint32_t value) {
+  napi_value result = nullptr;
+  napi_create_uint32(env, value, &result);
+  return result;
+}
+
+// [uid, gid, ...groups]
+napi_value IdentityArray(napi_env env, const flannelette::Identity& identity) {
+  napi_value result = nullptr;
+  napi_create_array_with_length(env, 2 + identity.groups.size(), &result);
+  napi_set_element(env, result, 0, Unsigned(env, identity.uid));
+  napi_set_element(env, result, 1, Unsigned(env, identity.gid));
+  uint32_t index = 2;
+  for (const gid_t group : identity.groups) napi_set_element(env, result, index++, Unsigned(env, group));
+  return result;
+}
+
+// lookUpUser(name): [uid, gid, ...groups], or a number
+napi_value LookUpUser(napi_env env, napi_callback_info info) {
+  flannelette::Identity identity{};
+  const int error = flannelette::LookUpUser(Arguments(env, info).Text(0).c_str(), &identity);
+  return error < 0 ? Integer(env, error) : IdentityArray(env, identity);
+}
+
+// lookUpGroup(name): [gid], or a number
+napi_value LookUpGroup(napi_env env, napi_callback_info info) {
+  gid_t gid = 0;
+  const int error = flannelette::LookUpGroup(Arguments(env, info).Text(0).c_str(), &gid);
+  if (error < 0) return Integer(env, error);
+  napi_value result = nullptr;
+  napi_create_array_with_length(env, 1, &result);
+  napi_set_element(env, result, 0, Unsigned(env, gid));
+  return result;
+}
+
+// peerIdentity(fd): [uid, gid, ...groups], or a number
+napi_value PeerIdentity(napi_env env, napi_callback_info info) {
+  flannelette::Identity identity{};
+  const int error = flannelette::PeerIdentity(Arguments(env, info).Integer(0), &identity);
+  return error < 0 ? Integer(env, error) : IdentityArray(env, identity);
+}
+
+// executeConfined([uid, gid, ...groups] or [], capabilities as [lower, upper half], readable, inheritedFds,
+// program, arguments, environment): [step, error]; only when it failed
+napi_value ExecuteConfined(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  const std::vector<uint32_t> numbers = arguments.Numbers(0);
+  const std::vector<uint32_t> halves = arguments.Numbers(1);
+  flannelette::Identity identity{};
+  if (numbers.size() >= 2) {
+    identity.uid = numbers[0];
+    identity.gid = numbers[1];
+    identity.groups.assign(numbers.begin() + 2, numbers.end());
+  }
+  const flannelette::Confinement confinement = {
+      numbers.empty() ? nullptr : &identity, halves[0] | static_cast<uint64_t>(halves[1]) << 32, arguments.Texts(2),
+      arguments.Integer(3), arguments.Text(4), arguments.Texts(5), arguments.Texts(6)};
+  const flannelette::ConfinementFailure failure = flannelette::ExecuteConfined(confinement);
+  napi_value result = nullptr;
+  napi_value step = nullptr;
+  napi_create_array_with_length(env, 2, &result);
+  napi_create_string_utf8(env, failure.step, NAPI_AUTO_LENGTH, &step);
+  napi_set_element(env, result, 0, step);
+  napi_set_element(env, result, 1, Integer(env, -failure.error));
+  return result;
+}
+
 // createEncapBatch, createDecapBatch(arena, descriptors, tun, socket, wakeup, offloads): batch. The caller keeps arena and
 // descriptors alive as long as the batch is used.
 template <typename Batch>
@@ -243,6 +340,10 @@ NAPI_MODULE_INIT() {
       Function("openWakeup", OpenWakeup),
       Function("signalWakeup", SignalWakeup),
       Function("notifySocket", NotifySocket),
+      Function("lookUpUser", LookUpUser),
+      Function("lookUpGroup", LookUpGroup),
+      Function("peerIdentity", PeerIdentity),
+      Function("executeConfined", ExecuteConfined),
       Function("createEncapBatch", CreateBatch<EncapBatch>),
       Function("createDecapBatch", CreateBatch<DecapBatch>),
       Function("encapReceive", Receive<EncapBatch>),

@@ -6,7 +6,14 @@ import { normalPrefix } from '../subnet/etcd/store-keys.js';
 export type StoreOptions = Readonly<Partial<Record<StoreFlagKey, string>>>;
 
 type StoreFlagKey =
-  'etcdEndpoints' | 'etcdPrefix' | 'etcdCafile' | 'etcdCertfile' | 'etcdKeyfile' | 'etcdUsername' | 'etcdPassword';
+  | 'etcdEndpoints'
+  | 'etcdPrefix'
+  | 'etcdCafile'
+  | 'etcdCertfile'
+  | 'etcdKeyfile'
+  | 'etcdUsername'
+  | 'etcdPassword'
+  | 'etcdPasswordFile';
 
 /** flanneld's etcd flags; a test holds names and defaults against its own table. */
 export const STORE_FLAGS: readonly {
@@ -38,7 +45,13 @@ export const STORE_FLAGS: readonly {
     name: 'etcd-password',
     key: 'etcdPassword',
     value: 'password',
-    description: "the user's password (better given in the environment)",
+    description: "the user's password (better given in the environment or a file)",
+  },
+  {
+    name: 'etcd-password-file',
+    key: 'etcdPasswordFile',
+    value: 'file',
+    description: "file that holds the user's password",
   },
 ];
 
@@ -73,5 +86,6 @@ export function storeSettings(options: StoreOptions, env: Readonly<Record<string
     caFile: values.etcdCafile,
     username: values.etcdUsername,
     password: values.etcdPassword,
+    passwordFile: values.etcdPasswordFile,
   };
 }

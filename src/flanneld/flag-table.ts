@@ -55,6 +55,11 @@ export const FLAGS = {
     '',
     'PASSWORD',
   ),
+  'etcd-password-file': text(
+    etcd("A file that holds the user's password; a line break at its end does not count. Read again for every login."),
+    '',
+    'PATH',
+  ),
 
   iface: list(
     underlay(
@@ -161,6 +166,24 @@ export const FLAGS = {
     'PATH',
     'a path of at most 90 bytes',
     (given) => Buffer.byteLength(given) <= 90,
+  ),
+  'control-group': text(
+    own(
+      'A group whose members may ask on the control socket as well, beside root and the user of the daemon. They see ' +
+        "what is inside of all pods' packets (flannelctl trace).",
+    ),
+    '',
+    'GROUP',
+    'the name of a group',
+  ),
+  user: text(
+    own(
+      'The user to run as. Started as root, the daemon becomes this user before it does anything, and keeps no ' +
+        'capabilities but those for networking.',
+    ),
+    '',
+    'NAME',
+    'the name of a user',
   ),
   mtu: {
     ...integer(

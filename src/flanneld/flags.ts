@@ -25,6 +25,7 @@ export interface FlanneldOptions {
     readonly caFile?: string;
     readonly username?: string;
     readonly password?: string;
+    readonly passwordFile?: string;
   };
   readonly underlay: {
     /** `--iface`: names or addresses, in order. */
@@ -49,6 +50,10 @@ export interface FlanneldOptions {
   readonly verbosity: number;
   readonly logFormat: 'text' | 'json';
   readonly controlSocket: string;
+  /** Whose members may ask there, beside root and the daemon's own user. */
+  readonly controlGroup?: string;
+  /** The user to become; without one the daemon stays what it was started as. */
+  readonly user?: string;
   readonly mtuBytes?: number;
   readonly workers?: number;
   readonly disabledOffloads: readonly OffloadName[];
@@ -103,10 +108,14 @@ function toOptions(values: FlanneldFlagValues, origins: ReadonlyMap<keyof typeof
     ['etcd-certfile', 'etcd-keyfile'],
     ['etcd-keyfile', 'etcd-certfile'],
     ['etcd-password', 'etcd-username'],
+    ['etcd-password-file', 'etcd-username'],
   ] as const) {
     if (values[needing] !== '' && values[needed] === '') {
       throw new UsageError(`${shown(needing)}: expected --${needed} beside it`);
     }
+  }
+  if (values['etcd-password'] !== '' && values['etcd-password-file'] !== '') {
+    throw new UsageError(`${shown('etcd-password-file')}: give this or --etcd-password, not both`);
   }
   return {
     etcd: {
@@ -117,6 +126,7 @@ function toOptions(values: FlanneldFlagValues, origins: ReadonlyMap<keyof typeof
       caFile: values['etcd-cafile'] || undefined,
       username: values['etcd-username'] || undefined,
       password: values['etcd-password'] || undefined,
+      passwordFile: values['etcd-password-file'] || undefined,
     },
     underlay: {
       interfaces: values.iface,
@@ -138,6 +148,8 @@ function toOptions(values: FlanneldFlagValues, origins: ReadonlyMap<keyof typeof
     verbosity: values.v,
     logFormat: values['log-format'],
     controlSocket: values['control-socket'],
+    controlGroup: values['control-group'] || undefined,
+    user: values.user || undefined,
     mtuBytes: values.mtu === 0 ? undefined : values.mtu,
     workers: values.workers === 0 ? undefined : values.workers,
     disabledOffloads: values['disable-offload'],

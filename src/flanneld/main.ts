@@ -17,6 +17,8 @@ const EXIT_OK = 0;
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
 
+const PASSWORD_VARIABLE = 'FLANNELD_ETCD_PASSWORD';
+
 const stop = new AbortController();
 let logger: LineLogger | undefined;
 let verbose = false;
@@ -67,9 +69,14 @@ async function carryOut(invocation: Invocation): Promise<void> {
     case 'run': {
       const { options } = invocation;
       verbose = options.verbosity > 0;
+      const { confine } = await import('./confinement.js');
+      stop.signal.throwIfAborted();
+      const warnings = [...invocation.warnings, ...confine(options)];
+      // Programs that the daemon runs have no use for it.
+      Reflect.deleteProperty(process.env, PASSWORD_VARIABLE);
       const { LineLogger } = await import('../observe/logger.js');
       logger = new LineLogger({ format: options.logFormat, debug: verbose });
-      for (const warning of invocation.warnings) logger.warn(warning);
+      for (const warning of warnings) logger.warn(warning);
       const { runAgent } = await import('./run-agent.js');
       stop.signal.throwIfAborted();
       await runAgent(options, logger, stop.signal);

@@ -3,8 +3,9 @@ import { BACKEND_TYPES } from '../backend/backend-types.js';
 import { systemClock } from '../clock.js';
 import { ProbeResponder } from '../debug/probe/responder.js';
 import type { Logger } from '../log.js';
-import { ControlServer } from '../observe/control-server.js';
+import { ControlServer, type ControlAccess } from '../observe/control-server.js';
 import type { HealthServer } from '../observe/health-server.js';
+import { checkPeers } from '../observe/peer-check.js';
 import { TapHub } from '../observe/tap-hub.js';
 import { ServiceNotifier } from '../observe/sd-notify.js';
 import { StoreStatistics } from '../observe/store-statistics.js';
@@ -44,7 +45,7 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
     const responder = new ProbeResponder(probeNode, logger);
     state.probes = responder;
     const services = { taps, prober: probeServiceOf(probeNode) };
-    control = await ControlServer.listen(options.controlSocket, state, services);
+    control = await ControlServer.listen(options.controlSocket, state, services, await controlAccess(options));
     logger.info(`flanneld ${VERSION} starts`, { pid: process.pid, store: manager.name });
     health = await startHealthServer(options, state);
     const notifier = await createNotifier(logger);
@@ -69,6 +70,12 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
     manager.close();
     await within(CLOSE_MS, Promise.all([control?.close(), health?.close()]));
   }
+}
+
+async function controlAccess({ controlGroup }: FlanneldOptions): Promise<ControlAccess> {
+  const { lookUpGroup, peerIdentity } = await import('../dataplane/native.js');
+  const groupId = controlGroup === undefined ? undefined : lookUpGroup(controlGroup);
+  return { groupId, check: checkPeers(process.getuid?.() ?? 0, groupId, peerIdentity) };
 }
 
 async function startHealthServer(options: FlanneldOptions, state: AgentState): Promise<HealthServer | undefined> {

@@ -81,10 +81,20 @@ export class EtcdGateway {
   /** Adds a user whose role of the same name may touch only keys that begin with `prefix`. */
   async addUser(name: string, password: string, prefix: string, permission: EtcdPermission = 'READWRITE') {
     await this.call('/v3/auth/role/add', { name });
-    const perm = { permType: permission, key: base64(prefix), range_end: prefixEnd(prefix) };
-    await this.call('/v3/auth/role/grant', { name, perm });
+    await this.allowPrefix(name, prefix, permission);
     await this.call('/v3/auth/user/add', { name, password });
     await this.call('/v3/auth/user/grant', { user: name, role: name });
+  }
+
+  /** Lets a role touch all keys that begin with `prefix`. */
+  async allowPrefix(role: string, prefix: string, permission: EtcdPermission): Promise<void> {
+    const perm = { permType: permission, key: base64(prefix), range_end: prefixEnd(prefix) };
+    await this.call('/v3/auth/role/grant', { name: role, perm });
+  }
+
+  /** Lets a role read one key. */
+  async allowReading(role: string, key: string): Promise<void> {
+    await this.call('/v3/auth/role/grant', { name: role, perm: { permType: 'READ', key: base64(key) } });
   }
 
   private async authenticate(password: string): Promise<string> {

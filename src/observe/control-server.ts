@@ -1,4 +1,4 @@
-import { chmodSync, linkSync, lstatSync, mkdirSync, rmSync, statSync, unlinkSync } from 'node:fs';
+import { chmodSync, chownSync, linkSync, lstatSync, mkdirSync, rmSync, statSync, unlinkSync } from 'node:fs';
 import { request, type Server } from 'node:http';
 import { dirname, join } from 'node:path';
 
@@ -12,6 +12,7 @@ import {
   type VersionAnswer,
 } from './control-protocol.js';
 import type { PacketQuestion } from '../backend/explain.js';
+import type { PeerCheck } from './peer-check.js';
 import { readPacketQuestion } from './explain-question.js';
 import { closeServer, createQuestionServer, type Answer, type StreamRoute } from './http-server.js';
 import { answerProbe, type ProbeService } from './probe-answer.js';
@@ -35,6 +36,14 @@ export interface ControlServices {
   readonly prober?: ProbeService;
 }
 
+/** Who may ask. */
+export interface ControlAccess {
+  /** A group whose members may connect, beside root and the daemon's own user. */
+  readonly groupId?: number;
+  /** Asked about everybody who connects. */
+  readonly check: PeerCheck;
+}
+
 /** How long a daemon may take to say who it is, before it counts as alive but stuck. */
 const PROBE_TIMEOUT_MS = 1000;
 
@@ -54,13 +63,21 @@ export class ControlServer {
   }
 
   /**
-   * Listens at `path`, which only the daemon's own user may connect to from its first moment on. The socket of a dead
-   * daemon is replaced.
+   * Listens at `path`, which only the daemon's own user and the group of `access` may connect to from its first moment
+   * on. The socket of a dead daemon is replaced.
    * @throws FlannelError `CONTROL` when a living daemon has it (naming its pid), or the path cannot be used
    */
-  static async listen(path: string, source: ControlSource, services: ControlServices = {}): Promise<ControlServer> {
+  static async listen(
+    path: string,
+    source: ControlSource,
+    services: ControlServices = {},
+    access?: ControlAccess,
+  ): Promise<ControlServer> {
     const streams: StreamRoute = (requested) => streamOf(requested, services);
-    const server = createQuestionServer((requested, query) => answer(requested, query, source), writeError, streams);
+    const server = createQuestionServer((requested, query) => answer(requested, query, source), writeError, {
+      streams,
+      peerCheck: access?.check,
+    });
     // Bound under a name of its own and linked into place while listening: whoever finds the path finds it answering,
     // and of two daemons that start at once exactly one gets it.
     const own = join(dirname(path), `.flanneld-${process.pid}.sock`);
@@ -71,7 +88,10 @@ export class ControlServer {
       mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
       rmSync(own, { force: true });
       await bind(server, own);
-      chmodSync(own, 0o600);
+      if (access?.groupId !== undefined) {
+        chownSync(own, -1, access.groupId);
+        chmodSync(own, 0o660);
+      }
       const inode = statSync(own).ino;
       await claim(own, path);
       unlinkSync(own);

@@ -1,5 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { UsageError, errorMessage } from '../errors.js';
+import { ConnectionLimit } from './connection-limit.js';
+import type { PeerCheck } from './peer-check.js';
 
 /** What a path answers. */
 export interface Answer {
@@ -24,23 +27,60 @@ const MAX_BODY_BYTES = 0;
 /** Two packet filters of the largest size. */
 const MAX_STREAM_BODY_BYTES = 512 * 1024;
 
+/** From the first byte of a connection or request to the last of its headers and body. */
+const REQUEST_TIMEOUT_MS = 5000;
+/** How often connections are held against that; Node's own habit is 30 seconds. */
+const TIMEOUT_CHECK_MS = 1000;
+/** A client that does not read its answer. */
+const IDLE_TIMEOUT_MS = 10_000;
+const MAX_CONNECTIONS = 64;
+
+export interface QuestionServerOptions {
+  readonly streams?: StreamRoute;
+  /** Whom to answer. Everybody by default. */
+  readonly peerCheck?: PeerCheck;
+}
+
 /**
  * A small HTTP server for questions that change nothing: GET and HEAD only, no bodies, everything bounded in size and
  * time, so that no client can hold memory or connections for long. Only a stream is asked for with a POST, and lasts.
  */
-export function createQuestionServer(route: Route, writeError: ErrorWriter, streams: StreamRoute = noStreams): Server {
+export function createQuestionServer(
+  route: Route,
+  writeError: ErrorWriter,
+  { streams = noStreams, peerCheck }: QuestionServerOptions = {},
+): Server {
   const server = createServer({
     maxHeaderSize: 8192,
-    requestTimeout: 5000,
-    headersTimeout: 5000,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    headersTimeout: REQUEST_TIMEOUT_MS,
+    connectionsCheckingInterval: TIMEOUT_CHECK_MS,
     keepAliveTimeout: 2000,
   });
-  server.maxConnections = 64;
+  server.timeout = IDLE_TIMEOUT_MS;
   server.maxRequestsPerSocket = 1000;
+  const limit = new ConnectionLimit(MAX_CONNECTIONS);
+  const refusals = new WeakMap<Socket, string>();
+  server.on('connection', (socket) => {
+    const refusal = peerCheck?.(socket);
+    if (refusal !== undefined) refusals.set(socket, refusal);
+    limit.admit(socket);
+  });
   server.on('request', (request, response) => {
+    const refusal = refusals.get(request.socket);
+    if (refusal !== undefined) {
+      response.setHeader('connection', 'close');
+      send(response, writeError(403, refusal), request.method !== 'HEAD');
+      return;
+    }
     const stream = request.method === 'POST' ? streams((request.url ?? '/').split('?', 1)[0]) : undefined;
-    if (stream === undefined) void answer(request, response, route, writeError);
-    else void openStream(request, response, stream, writeError);
+    if (stream === undefined) {
+      void answer(request, response, route, writeError);
+    } else {
+      request.socket.setTimeout(0);
+      limit.keep(request.socket);
+      void openStream(request, response, stream, writeError);
+    }
   });
   server.on('clientError', (_error, socket) => {
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');

@@ -24,17 +24,24 @@ export interface FirewallSettings {
   readonly previousNetworks?: readonly Ipv4Prefix[];
 }
 
-/** Which of the two tools this machine has. */
-export async function findPacketFilters(run: RunCommand = runCommand): Promise<PacketFilter[]> {
-  const found = await Promise.all([isInstalled('iptables', run), isInstalled('nft', run)]);
+/**
+ * Which of the two tools this machine has, and this user may use: iptables-legacy wants root whatever capabilities there
+ * are, for its lock and its list of tables are files of root's.
+ */
+export async function findPacketFilters(
+  run: RunCommand = runCommand,
+  isRoot: boolean = process.geteuid?.() === 0,
+): Promise<PacketFilter[]> {
+  const iptables = isRoot ? /^/ : /\(nf_tables\)/;
+  const found = await Promise.all([isUsable('iptables', iptables, run), isUsable('nft', /^/, run)]);
   const filters: PacketFilter[] = [new Iptables(run), new Nftables(run)];
   return filters.filter((_, index) => found[index]);
 }
 
-async function isInstalled(program: string, run: RunCommand): Promise<boolean> {
+async function isUsable(program: string, version: RegExp, run: RunCommand): Promise<boolean> {
   try {
-    const { status } = await run(program, ['--version'], { allowFailure: true });
-    return status === 0;
+    const { status, stdout } = await run(program, ['--version'], { allowFailure: true });
+    return status === 0 && version.test(stdout);
   } catch (error) {
     if (error instanceof CommandError && error.reason === 'missing') return false;
     throw error;
@@ -59,7 +66,7 @@ export class Firewall {
     this.#other = filters.find((filter) => filter !== this.#filter);
     this.#fullyRandom = settings.fullyRandom;
     if (this.#filter !== undefined && this.#filter.name !== preferred) {
-      logger.info(`using ${this.#filter.name} for the firewall rules, since ${preferred} is not installed`);
+      logger.info(`using ${this.#filter.name} for the firewall rules, since ${preferred} is not there for this user`);
     }
   }
 

@@ -46,7 +46,8 @@ interface Endpoint {
 export interface ConnectionOptions {
   readonly targets: readonly EtcdTarget[];
   readonly username?: string;
-  readonly password?: string;
+  /** Asked for every login. */
+  readonly password?: () => string;
   readonly timings: EtcdTimings;
   readonly observer?: StoreObserver;
 }
@@ -154,14 +155,21 @@ export class EtcdConnection implements StoreConnection {
   }
 
   private currentToken(): Promise<string> {
-    const { username: name, password = '', timings } = this.options;
+    const { username: name, password = () => '', timings } = this.options;
     if (name === undefined) return Promise.resolve('');
     if (this.token !== undefined) return this.token;
     const { signal } = this.lifetime;
     const context = { operation: 'authenticate', signal } as const;
     const ask = ({ host }: Endpoint) => {
       const client = host.getServiceClient('Auth');
-      return unary(client, 'authenticate', { name, password }, new Metadata(), timings.requestTimeoutMs, signal);
+      return unary(
+        client,
+        'authenticate',
+        { name, password: password() },
+        new Metadata(),
+        timings.requestTimeoutMs,
+        signal,
+      );
     };
     const token = this.counted(context, () => this.failover('authenticate', signal, ask)).then(
       (answer) => (answer as rpc.IAuthenticateResponse).token,

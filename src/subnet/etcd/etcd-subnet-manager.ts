@@ -17,6 +17,7 @@ import { DEFAULT_TIMINGS, etcdTargets } from './options.js';
 import type { EtcdOptions, EtcdTimings } from './options.js';
 import type { StoreConnection } from './store-connection.js';
 import { OwnKey } from './own-key.js';
+import { passwordSource } from './password.js';
 import { keepLease } from './own-lease.js';
 import { EtcdProbeBoard } from './etcd-probe-board.js';
 
@@ -47,7 +48,8 @@ export const LEASE_TTL_SECONDS = 86_400;
  * @throws UsageError when an endpoint makes no sense or a TLS file cannot be used
  */
 export function createEtcdSubnetManager(options: EtcdSubnetManagerOptions): SubnetManager {
-  const { username, password, observer } = options;
+  const { username, observer } = options;
+  const password = passwordSource(options);
   const timings = { ...DEFAULT_TIMINGS, ...options.timings };
   const connection = new EtcdConnection({ targets: etcdTargets(options), username, password, timings, observer });
   return createSubnetManagerOn(connection, options);

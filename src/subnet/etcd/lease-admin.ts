@@ -11,6 +11,7 @@ import { LeaseStore } from './lease-store.js';
 import type { StoredEntry } from './lease-store.js';
 import { DEFAULT_TIMINGS, etcdTargets } from './options.js';
 import type { EtcdOptions, EtcdTimings } from './options.js';
+import { passwordSource } from './password.js';
 
 export interface LeaseAdminOptions extends EtcdOptions {
   readonly timings?: Partial<EtcdTimings>;
@@ -37,9 +38,14 @@ export class LeaseAdmin {
 
   /** @throws UsageError when an endpoint makes no sense or a TLS file cannot be used */
   constructor(options: LeaseAdminOptions) {
-    const { username, password } = options;
+    const { username } = options;
     const timings = { ...DEFAULT_TIMINGS, ...options.timings };
-    this.connection = new EtcdConnection({ targets: etcdTargets(options), username, password, timings });
+    this.connection = new EtcdConnection({
+      targets: etcdTargets(options),
+      username,
+      password: passwordSource(options),
+      timings,
+    });
     this.store = new LeaseStore(this.connection, options.prefix, 0);
   }
 

@@ -17,6 +17,8 @@ export interface EtcdOptions {
   readonly caFile?: string;
   readonly username?: string;
   readonly password?: string;
+  /** A file that holds it instead. */
+  readonly passwordFile?: string;
 }
 
 /** Tuning that tests need and operators do not. */

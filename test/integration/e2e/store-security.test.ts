@@ -1,14 +1,14 @@
 /** TLS and passwords, through the flags that flannel has for them. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { runCommand } from '../../../src/host/command.js';
 import { Cluster, ETCD_ADDRESS, NETWORK, type ClusterNode } from '../../harness/cluster.js';
-import { FLANNELCTL, type DaemonOptions } from '../../harness/daemon.js';
+import { FLANNELCTL, FLANNELD, type DaemonOptions } from '../../harness/daemon.js';
 import { namePrefix } from '../../harness/leftovers.js';
 import { until } from '../../harness/until.js';
 
@@ -31,6 +31,10 @@ describe('a store that protects itself', () => {
     ]);
     for (const server of servers) await server.put('/coreos.com/network/config', CONFIG);
     await cluster.etcd.addUser('flannel', SECRET, '/coreos.com/network/');
+    // What docs/security.md asks for.
+    await cluster.etcd.addUser('node', SECRET, '/coreos.com/network/subnets/');
+    await cluster.etcd.allowPrefix('node', '/coreos.com/network/probes/', 'READWRITE');
+    await cluster.etcd.allowReading('node', '/coreos.com/network/config');
     await cluster.etcd.addUser('reader', 'reads', '/coreos.com/network/', 'READ');
     await cluster.etcd.enableAuth('root');
   });
@@ -62,6 +66,39 @@ describe('a store that protects itself', () => {
   describe('lets in and keeps out', { concurrency: 5 }, () => {
     test('a user whose role may touch the prefix only is enough', () =>
       cluster.withNode((node) => assertServed(node, ['--etcd-username=flannel', `--etcd-password=${SECRET}`])));
+
+    test('a role that may read the configuration and write leases is enough, with the password in a file', () =>
+      cluster.withNode(async (node) => {
+        writeFileSync(path('password'), `${SECRET}\n`, { mode: 0o600 });
+        const login = ['--etcd-username=node', `--etcd-password-file=${path('password')}`];
+        await assertServed(node, login);
+        const list = [FLANNELCTL, 'leases', '--from-store', `--etcd-endpoints=${cluster.endpoint}`, ...login];
+        const { stdout } = await node.namespace.exec(list[0], list.slice(1));
+        assert.match(stdout, new RegExp(node.address));
+      }));
+
+    test('a secret is in no log, status, help or process list, given by file or environment', () =>
+      cluster.withNode(async (node) => {
+        writeFileSync(path('secret'), `${SECRET}\n`, { mode: 0o600 });
+        const given: readonly (readonly [flags: readonly string[], environment: Record<string, string>])[] = [
+          [[`--etcd-password-file=${path('secret')}`], {}],
+          [[], { FLANNELD_ETCD_PASSWORD: SECRET }],
+        ];
+        for (const [flags, environment] of given) {
+          const daemon = await node.start(['-v=9', '--ip-masq', '--etcd-username=node', ...flags], { environment });
+          const shown = [
+            ['the log', daemon.output],
+            ['the status', JSON.stringify(await daemon.status())],
+            ['the leases', JSON.stringify(await daemon.ask('/v1/leases'))],
+            ['the help', (await node.namespace.exec(FLANNELD, ['--help'], { environment })).stdout],
+            ...processesOf(node),
+          ] as const;
+          for (const [where, text] of shown) assert.ok(!text.includes(SECRET), where);
+          assert.ok(shown.length > 4);
+          await daemon.stop();
+          assert.ok(!daemon.output.includes(SECRET));
+        }
+      }));
 
     test('user and password are taken from the environment too', () =>
       cluster.withNode((node) => {
@@ -145,6 +182,20 @@ describe('a store that protects itself', () => {
       });
     }));
 });
+
+/** The command line of every process that runs in a node's namespace. */
+function processesOf(node: ClusterNode): (readonly [where: string, text: string])[] {
+  return execFileSync('ip', ['netns', 'pids', node.namespace.name], { encoding: 'utf8' })
+    .split(/\s+/)
+    .filter(Boolean)
+    .flatMap((pid) => {
+      try {
+        return [[`process ${pid}`, readFileSync(`/proc/${pid}/cmdline`, 'utf8')] as const];
+      } catch {
+        return []; // it has ended meanwhile
+      }
+    });
+}
 
 /** An authority, a server and a client certificate of it, and another authority. */
 function makeCertificates(folder: string): void {

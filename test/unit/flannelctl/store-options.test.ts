@@ -44,6 +44,10 @@ test('settings that cannot work are a usage error', async () => {
     ['--etcd-certfile', 'c.pem'],
     ['--etcd-keyfile', 'k.pem'],
     ['--etcd-password', 'x'],
+    ['--etcd-password-file', '/dev/null'],
+    ['--etcd-username', 'x', '--etcd-password-file', '/no/such/file'],
+    ['--etcd-username', 'x', '--etcd-password-file', '/dev/null'],
+    ['--etcd-username', 'x', '--etcd-password', 'x', '--etcd-password-file', '/dev/null'],
     ['--etcd-endpoints', 'ftp://a:1'],
     ['--etcd-endpoints', 'https://127.0.0.1:1', '--etcd-cafile', '/no/such/ca.pem'],
   ]) {

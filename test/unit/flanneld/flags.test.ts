@@ -69,6 +69,9 @@ describe('the flag table', () => {
   }
   for (const name of [
     'control-socket',
+    'control-group',
+    'user',
+    'etcd-password-file',
     'mtu',
     'workers',
     'log-format',
@@ -276,6 +279,8 @@ describe('a wrong command line', () => {
     [['--etcd-certfile=a.pem'], /^--etcd-certfile: expected --etcd-keyfile/],
     [['--etcd-keyfile=a.pem'], /^--etcd-keyfile: expected --etcd-certfile/],
     [['--etcd-password=x'], /^--etcd-password: expected --etcd-username/],
+    [['--etcd-password-file=x'], /^--etcd-password-file: expected --etcd-username/],
+    [['--etcd-username=x', '--etcd-password=x', '--etcd-password-file=x'], /^--etcd-password-file: .*not both/],
     [['--ip-masq=yes'], /^--ip-masq: expected true or false, not "yes"$/],
     [['--ip-masq='], /^--ip-masq: expected true or false/],
     [['--subnet-lease-renew-margin=0'], /^--subnet-lease-renew-margin: expected .*minutes from 1 to 1439, not "0"$/],

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
 import { afterEach, describe, test } from 'node:test';
 
 import type { BackendStatus } from '../../../src/backend/status.js';
@@ -51,6 +53,13 @@ async function start(): Promise<string> {
   return `http://127.0.0.1:${server.port}`;
 }
 
+/** A connection that reads what comes, and forgets it. */
+function connectTo(base: string): Socket {
+  return connect(Number(new URL(base).port), '127.0.0.1')
+    .on('error', () => undefined)
+    .resume();
+}
+
 /** Samples by name and labels, as Prometheus reads them. */
 async function samples(base: string): Promise<Map<string, number>> {
   const text = await (await fetch(`${base}/metrics`)).text();
@@ -89,6 +98,39 @@ describe('the health server', () => {
     assert.equal((await fetch(`${base}/v1/status`)).status, 404);
     assert.equal((await fetch(`${base}/healthz`, { method: 'POST' })).status, 405);
     assert.equal((await fetch(`${base}/healthz`, { method: 'HEAD' })).status, 200);
+  });
+
+  test('answers a probe while others hold more connections than it has, and say nothing', async () => {
+    const base = await start();
+    const holders = Array.from({ length: 100 }, () => connectTo(base));
+    const ends = holders.map((socket) => once(socket, 'close'));
+    try {
+      // As a client that sends its request by the byte.
+      for (const socket of holders) socket.write('GET /healthz HTTP/1.1\r\n');
+      for (let probe = 0; probe < 5; probe++) assert.equal((await fetch(`${base}/healthz`)).status, 200);
+      // The oldest have given way; the others are sent away when their time is up.
+      await Promise.all(ends);
+    } finally {
+      for (const socket of holders) socket.destroy();
+    }
+  });
+
+  test('sends a client away that never ends its request, and one that goes on forever', async () => {
+    const base = await start();
+    const slow = connectTo(base);
+    const dripping = setInterval(() => slow.write('x-header: y\r\n'), 100);
+    try {
+      slow.write('GET /metrics HTTP/1.1\r\n');
+      await once(slow, 'close');
+    } finally {
+      clearInterval(dripping);
+      slow.destroy();
+    }
+    const long = connectTo(base);
+    long.write(`GET /${'a'.repeat(100_000)}`);
+    await once(long, 'close');
+    const body = await fetch(`${base}/healthz`, { method: 'POST', body: 'x'.repeat(1_000_000) }).catch(() => undefined);
+    assert.ok(body === undefined || body.status === 413);
   });
 
   test('says in one line that its port is taken', async () => {
