@@ -16,7 +16,7 @@ import type { TapHubSource } from '../observe/tap-hub.js';
 import type { HealthSource } from '../observe/health-server.js';
 import type { MetricsSource } from '../observe/metrics.js';
 import type { StoreStatistics } from '../observe/store-statistics.js';
-import { formatIpv4, formatPrefix, prefixContains, prefixesEqual } from '../packet/address.js';
+import { formatIpv4, formatPrefix, prefixContains, prefixesEqual, type Ipv4Prefix } from '../packet/address.js';
 import type { Lease } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config.js';
 import { VERSION } from '../version.js';
@@ -62,6 +62,8 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
   publicIp: number | undefined;
   lease: Lease | undefined;
   runningBackend: RunningBackend | undefined;
+  /** The subnet that this node lost last, and its pods may still have addresses of. */
+  formerSubnet: Ipv4Prefix | undefined;
   /** What this agent does in the probes of others. */
   probes: { readonly statistics: ProbeStatistics } | undefined;
 
@@ -92,6 +94,11 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
   raiseConcern(id: ConcernId, message: string, remedy: string): void {
     const since = this.#concerns.get(id)?.since ?? new Date().toISOString();
     this.#concerns.set(id, { id, since, message, remedy });
+  }
+
+  /** What troubles it, whether or not it is ready. */
+  trouble(): string | undefined {
+    return this.notReadyReason() ?? [...this.#concerns.values()].at(0)?.message;
   }
 
   clearConcern(id: ConcernId): void {

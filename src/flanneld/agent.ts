@@ -262,6 +262,7 @@ export class Agent {
     const [before, now] = [plan, next].map(({ lease }) => formatPrefix(lease.subnet));
     if (before !== now) {
       const message = `${reason}; this node has ${now} now, and pods with addresses of ${before} are cut off from other nodes`;
+      this.#state.formerSubnet = plan.lease.subnet;
       this.#state.raiseConcern('lost-subnet', message, LOST_SUBNET_REMEDY);
       this.#logger.error(`${message}; ${LOST_SUBNET_REMEDY}`);
     }

@@ -41,7 +41,8 @@ export function probeNodeOf({ state, leases, manager, hub }: ProbeNodeParts): Pr
         device: runningBackend.deviceName,
         deviceMtuBytes: runningBackend.mtuBytes,
         port: config.backend.port,
-        trouble: state.notReadyReason(),
+        formerSubnet: state.formerSubnet,
+        trouble: state.trouble(),
       };
     },
     leases: () => [...leases.values()],

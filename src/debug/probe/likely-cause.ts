@@ -54,7 +54,7 @@ function droppedHereCause(evidence: Evidence, { reason }: NodeSighting): string 
   const meaning = meaningOf(reason);
   if (reason !== 'no-lease') return `${evidence.here} drops it: ${meaning}`;
   const claimed = claimant(evidence);
-  const lost = claimed === undefined ? '' : `; ${claimed} has that subnet, but its lease is gone`;
+  const lost = claimed === undefined ? '' : `; ${claimed} has pods there, but the lease is gone`;
   return `no node leases the subnet of ${destination}${lost}: flannelctl leases`;
 }
 
@@ -76,7 +76,7 @@ function betweenCause(evidence: Evidence): string {
   if (claimed !== undefined) {
     const trouble = watching.get(claimed)?.trouble;
     return (
-      `the lease of ${lease} sends packets to ${node}, but ${claimed} is the node that has the subnet` +
+      `the lease of ${lease} sends packets to ${node}, but ${claimed} is the node whose pods have it` +
       `${trouble === null || trouble === undefined ? '' : ` (${trouble})`}: release the wrong lease (flannelctl leases)`
     );
   }

@@ -20,6 +20,8 @@ export interface ProbePlace {
   readonly publicIp: number;
   readonly network: Ipv4Prefix;
   readonly subnet: Ipv4Prefix;
+  /** One that it lost to another node, and its pods may still have addresses of. */
+  readonly formerSubnet?: Ipv4Prefix;
   readonly device: string;
   readonly deviceMtuBytes: number;
   /** Of the tunnel. */

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errorMessage } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import type { ProbeStatistics } from '../../observe/control-protocol.js';
-import { formatIpv4, formatPrefix, prefixContains } from '../../packet/address.js';
+import { formatIpv4, formatPrefix, prefixContains, type Ipv4Prefix } from '../../packet/address.js';
 import { IPV4_HEADER_BYTES } from '../../packet/ipv4.js';
 import type { CallWatcher, HeardCall } from '../../subnet/probe-board.js';
 import { linkedAbort } from './linked-abort.js';
@@ -107,7 +107,7 @@ export class ProbeResponder {
       lost: (records) => reports.add('lost', String(records)),
     });
     try {
-      reports.add('here', presenceOf(place));
+      reports.add('here', presenceOf(place, call.destination));
       if (!signal.aborted) await once(signal, 'abort');
     } finally {
       stop();
@@ -117,7 +117,7 @@ export class ProbeResponder {
   private async measure(heard: HeardCall, place: ProbePlace, signal: AbortSignal): Promise<void> {
     this.meshes++;
     const reports = new ReportQueue(this.node, heard, place, signal);
-    reports.add('here', presenceOf(place));
+    reports.add('here', presenceOf(place, place.subnet.address));
     const { measureRow, formatRow } = await import('./mesh-row.js');
     reports.add('row', formatRow(await measureRow(this.node, place)));
     await reports.written;
@@ -161,12 +161,24 @@ class ReportQueue {
 }
 
 /** Whether the packets of a call may pass here, if all goes well or if the leases are at odds. */
-function concerns({ source, destination, nextHop }: PacketCall, { subnet, publicIp }: ProbePlace): boolean {
-  return nextHop === publicIp || prefixContains(subnet, destination) || prefixContains(subnet, source);
+function concerns(call: PacketCall, place: ProbePlace): boolean {
+  const { source, destination, nextHop } = call;
+  return (
+    nextHop === place.publicIp ||
+    prefixContains(place.subnet, source) ||
+    prefixContains(claimed(place, destination), destination)
+  );
 }
 
-function presenceOf({ subnet, trouble }: ProbePlace): string {
-  return formatPresence({ subnet: formatPrefix(subnet), trouble: trouble ?? null });
+/** The subnet in which this node, by its own account, has an address: one that it lost, where that is it. */
+function claimed({ subnet, formerSubnet }: ProbePlace, address: number): Ipv4Prefix {
+  const lost = formerSubnet !== undefined && !prefixContains(subnet, address) && prefixContains(formerSubnet, address);
+  return lost ? formerSubnet : subnet;
+}
+
+function presenceOf(place: ProbePlace, destination: number): string {
+  const { trouble = null } = place;
+  return formatPresence({ subnet: formatPrefix(claimed(place, destination)), trouble });
 }
 
 /** The packet as it comes out of this node's overlay device. */

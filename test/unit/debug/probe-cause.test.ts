@@ -277,7 +277,7 @@ describe('the likely cause', () => {
     [
       'a subnet whose lease is gone, though not its node',
       { owner: null, sightings: [{ ...LEFT, reason: 'no-lease', peer: null }] },
-      /; 192\.168\.64\.12 has that subnet, but its lease is gone/,
+      /; 192\.168\.64\.12 has pods there, but the lease is gone/,
     ],
     [
       'a source that is masqueraded',

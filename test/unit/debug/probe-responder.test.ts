@@ -82,6 +82,7 @@ beforeEach(() => {
       device: 'flannel0',
       deviceMtuBytes: 1472,
       port: 8285,
+      formerSubnet: { address: address('10.244.9.0'), length: 24 },
       trouble: 'its lease is lost',
     }),
   };
@@ -120,6 +121,12 @@ test('calls of nobody here, and its own, are none of its business: nothing is wa
   assert.deepEqual(written, []);
   assert.deepEqual(demands, []);
   assert.deepEqual(responder.statistics, { followed: 0, meshes: 0, ignored: 2 });
+});
+
+test('a node that lost a subnet tells of packets for it, for its pods may still have them', async () => {
+  heard(1, { destination: address('10.244.9.2'), nextHop: address('192.168.64.99') });
+  await until('it answers', () => written.length === 1);
+  assert.equal(parsePresence(written[0].text)?.subnet, '10.244.9.0/24');
 });
 
 test('one that packets are sent to by mistake watches, as does the node of the source', async () => {
