@@ -87,7 +87,6 @@ function wantedIdentity({ user, controlGroup }: FlanneldOptions, current: Identi
  * only when that is flannel's own, which service managers make for root.
  */
 function prepareFor(options: FlanneldOptions, identity: Identity): void {
-  openTunTo(identity);
   for (const folder of runtimeFolders(options)) {
     try {
       const exists = statSync(folder, { throwIfNoEntry: false }) !== undefined;
@@ -99,7 +98,7 @@ function prepareFor(options: FlanneldOptions, identity: Identity): void {
     }
   }
   const [path] = inaccessibleFiles(options, identity);
-  if (path === undefined) return;
+  if (path === undefined) return openTunTo(identity);
   throw new FlannelError(
     'HOST',
     `the user ${options.user} of --user may not ${runtimeFolders(options).includes(path) ? 'write to' : 'read'} ${path}: ` +
