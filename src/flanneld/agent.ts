@@ -47,6 +47,8 @@ export interface AgentParts {
   readonly host: NodeHost;
   readonly notifier: ServiceNotifier | undefined;
   readonly clock: Clock;
+  /** From 0 to 1; spreads what many nodes do at once. */
+  readonly random?: () => number;
   readonly snapshots: Pick<SnapshotFile, 'read' | 'follow' | 'changed' | 'flush'>;
   /** Takes part in the probes of other nodes, from readiness on. */
   readonly responder?: { run(signal: AbortSignal): Promise<void> };
@@ -306,6 +308,7 @@ export class Agent {
       },
       {
         clock: this.#parts.clock,
+        random: this.#parts.random,
         signal: this.#life.signal,
         transient: REPAIRABLE,
         // A configuration that does not fit this node is noticed late, but it is the configuration that must change.
@@ -408,6 +411,7 @@ export class Agent {
       },
       {
         clock: this.#parts.clock,
+        random: this.#parts.random,
         signal,
         transient: new Set<ErrorCode>(['HOST']),
         onFailure: (error) => {

@@ -20,6 +20,8 @@ export interface KeepBackendOptions {
   readonly logger: Logger;
   readonly notifier: ServiceNotifier | undefined;
   readonly clock: Clock;
+  /** From 0 to 1; spreads the waits. */
+  readonly random?: () => number;
   readonly signal: AbortSignal;
 }
 
@@ -40,7 +42,7 @@ export async function keepBackend(first: RunningBackend, options: KeepBackendOpt
     logger.error(`packets do not flow: ${reason}; the backend is started again`);
     await running.stop();
     if (failures > 1) {
-      await pause(clock, retryDelayMs('BACKEND', failures - 1, Math.random()), signal);
+      await pause(clock, retryDelayMs('BACKEND', failures - 1, (options.random ?? Math.random)()), signal);
       signal.throwIfAborted();
     }
     running = await bringUp(options);
@@ -52,10 +54,11 @@ export async function keepBackend(first: RunningBackend, options: KeepBackendOpt
  * @throws what cannot be mended; the signal's reason when it aborts
  */
 export async function bringUp(options: KeepBackendOptions): Promise<RunningBackend> {
-  const { state, logger, notifier, clock, signal } = options;
+  const { state, logger, notifier, clock, random, signal } = options;
   const reasons = new ReasonReporter((why) => logger.error(`the backend cannot be started again: ${why}`));
   const running = await persist(options.start, {
     clock,
+    random,
     signal,
     transient: TRANSIENT,
     onFailure({ message }) {

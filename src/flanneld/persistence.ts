@@ -4,6 +4,8 @@ import { FlannelError, type ErrorCode } from '../errors.js';
 
 export interface PersistOptions {
   readonly clock: Clock;
+  /** From 0 to 1; spreads the waits. */
+  readonly random?: () => number;
   readonly signal: AbortSignal;
   /** The errors that may pass by themselves or be repaired; others end the trying. */
   readonly transient: ReadonlySet<ErrorCode>;
@@ -25,7 +27,7 @@ export async function persist<T>(attempt: () => Promise<T>, options: PersistOpti
       options.signal.throwIfAborted();
       if (!(error instanceof FlannelError) || !options.transient.has(error.code)) throw error;
       options.onFailure(error);
-      await pause(options.clock, retryDelayMs(error.code, failures, Math.random()), options.signal);
+      await pause(options.clock, retryDelayMs(error.code, failures, (options.random ?? Math.random)()), options.signal);
     }
   }
 }

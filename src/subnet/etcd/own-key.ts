@@ -7,15 +7,22 @@ import type { StoredEntry } from './lease-store.js';
  */
 export class OwnKey {
   private last: StoredEntry | undefined;
+  private shared = false;
 
   /** Takes note of the key as it is now. */
   seen(entry: StoredEntry): void {
+    if (this.last?.name !== entry.name) this.shared = false;
     this.last = entry;
   }
 
-  /** Whether this is the key, and nobody has written it since. */
+  /** Another machine keeps the same key under the same address: who of the two is to have it cannot be told from here. */
+  sharedWithAnother(): void {
+    this.shared = true;
+  }
+
+  /** Whether this is the key, it is nobody else's as well, and nobody has written it since. */
   isUnchanged(entry: StoredEntry): boolean {
-    return this.last?.name === entry.name && this.last.modRevision === entry.modRevision;
+    return !this.shared && this.last?.name === entry.name && this.last.modRevision === entry.modRevision;
   }
 
   /**

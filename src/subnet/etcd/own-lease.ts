@@ -116,6 +116,7 @@ class OwnLease {
     }
     const byAnother = entry.etcdLeaseId !== '0' && ownKey.wasRewritten(entry) && !store.wroteHere(entry);
     ownKey.seen(entry);
+    if (byAnother) ownKey.sharedWithAnother();
     const known =
       this.etcdLeaseId === undefined ? this.expiresAtMs !== undefined : this.etcdLeaseId === entry.etcdLeaseId;
     this.etcdLeaseId = entry.etcdLeaseId;

@@ -132,7 +132,7 @@ describe('doctor', () => {
     test('stolen-lease', async (t) => {
       t.after(heal);
       await breakIt('stolen-lease');
-      await names('node2', 'lease', 'fail', /10\.244\.1\.0\/24 is lost: .* belongs to 192\.168\.\d+\.99/);
+      await names('node2', 'lost-subnet', 'fail', /10\.244\.1\.0\/24 is lost: .* belongs to 192\.168\.\d+\.99/);
     });
 
     test('limit', async (t) => {
