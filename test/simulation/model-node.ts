@@ -52,6 +52,8 @@ export class ModelNode {
   /** The subnet that the backend serves, and what subnet.env says. */
   served: string | undefined;
   subnetFile: Ipv4Prefix | undefined;
+  /** Whether the present process has come as far as subnet.env. */
+  settled = false;
   state: AgentState | undefined;
   private snapshot: StoreSnapshot | undefined;
   private life: { readonly stop: AbortController; readonly connection: ModelConnection } | undefined;
@@ -87,6 +89,7 @@ export class ModelNode {
     const life = { stop, connection };
     this.life = life;
     this.addresses = new Set([this.address]);
+    this.settled = false;
     const manager = createSubnetManagerOn(connection, {
       prefix: PREFIX,
       backendTypes: ['udp'],
@@ -152,6 +155,7 @@ export class ModelNode {
       ensureRules: () => Promise.resolve(),
       writeSubnetFile: (_config, lease) => {
         this.subnetFile = lease.subnet;
+        this.settled = true;
         return Promise.resolve();
       },
       warnings: () => Promise.resolve([]),

@@ -8,6 +8,7 @@
  * - no agent ends by itself;
  * - when all is whole again, every node is ready soon, with a subnet of its own that the store says is its, and its table is the store's.
  */
+import { FlannelError } from '../../src/errors.js';
 import { formatPrefix, parseIpv4 } from '../../src/packet/address.js';
 import { formatLeaseValue, parseLeaseValue } from '../../src/subnet/lease-value.js';
 import { formatLeaseKey, parseLeaseKey } from '../../src/subnet/lease-key.js';
@@ -70,7 +71,7 @@ export class World {
         clockRate: this.honest ? chance.between(1, 1.05) : chance.between(0.8, 1.2),
         address: cloned && number === 2 ? this.nodes[0].address : this.freshAddress(),
         tableChanged: (changed) => this.checkTable(changed),
-        failed: (ended, error) => this.violate(`${ended.name} has ended by itself: ${String(error)}`),
+        failed: (ended, error) => this.agentEnded(ended, error),
       });
       node.way.lossProbability = chance.oneOf([0, 0.01, 0.1]);
       this.nodes.push(node);
@@ -127,6 +128,15 @@ export class World {
       if (this.moments.of(node.table) !== this.moments.now)
         throw this.failure(`the table of ${node.name} is not the store's`);
     }
+  }
+
+  /** A host may refuse a start, whose address has just gone; a service manager starts it again. After that none may end. */
+  private agentEnded(node: ModelNode, error: unknown): void {
+    if (node.settled || !(error instanceof FlannelError) || error.code !== 'HOST') {
+      return this.violate(`${node.name} has ended by itself: ${String(error)}`);
+    }
+    node.stop();
+    this.timeline.after(1_000, () => node.running || node.start());
   }
 
   private planFault(): void {
