@@ -14,6 +14,8 @@
         "native/wait.cc",
         "native/notify.cc",
         "native/privileges.cc",
+        "native/descriptor_passing.cc",
+        "native/readable_binding.cc",
         "native/checksum.cc",
         "native/inner.cc",
         "native/segment.cc",

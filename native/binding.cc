@@ -10,10 +10,12 @@
 #include <unistd.h>
 
 #include "decap_batch.h"
+#include "descriptor_passing.h"
 #include "encap_batch.h"
 #include "layout.h"
 #include "notify.h"
 #include "privileges.h"
+#include "readable_binding.h"
 #include "steering.h"
 #include "tun.h"
 #include "udp.h"
@@ -43,6 +45,18 @@ struct Arguments {
     uint32_t value = 0;
     napi_get_value_uint32(env, values[index], &value);
     return value;
+  }
+
+  std::vector<int> Integers(size_t index) const {
+    uint32_t length = 0;
+    napi_get_array_length(env, values[index], &length);
+    std::vector<int> integers(length);
+    for (uint32_t position = 0; position < length; position++) {
+      napi_value element = nullptr;
+      napi_get_element(env, values[index], position, &element);
+      napi_get_value_int32(env, element, &integers[position]);
+    }
+    return integers;
   }
 
   bool Flag(size_t index) const {
@@ -104,6 +118,12 @@ napi_value Integer(napi_env env, int32_t value) {
   return result;
 }
 
+napi_value Boolean(napi_env env, bool value) {
+  napi_value result = nullptr;
+  napi_get_boolean(env, value, &result);
+  return result;
+}
+
 // openTun(name, multiQueue, virtio): fd
 napi_value OpenTun(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
@@ -146,6 +166,41 @@ napi_value SetTunPersistent(napi_env env, napi_callback_info info) {
   return Integer(env, flannelette::SetTunPersistent(arguments.Integer(0), arguments.Flag(1)));
 }
 
+// queueShape(fd): [name, multiQueue, virtio, detached], or a number
+napi_value QueueShape(napi_env env, napi_callback_info info) {
+  flannelette::QueueShape shape{};
+  char name[flannelette::kInterfaceNameBytes] = {};
+  const int error = flannelette::QueueShapeOf(Arguments(env, info).Integer(0), &shape, name);
+  if (error < 0) return Integer(env, error);
+  napi_value result = nullptr;
+  napi_value text = nullptr;
+  napi_create_array_with_length(env, 4, &result);
+  napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &text);
+  napi_set_element(env, result, 0, text);
+  napi_set_element(env, result, 1, Boolean(env, shape.multi_queue));
+  napi_set_element(env, result, 2, Boolean(env, shape.virtio));
+  napi_set_element(env, result, 3, Boolean(env, shape.detached));
+  return result;
+}
+
+// detachQueue(fd)
+napi_value DetachQueue(napi_env env, napi_callback_info info) {
+  return Integer(env, flannelette::DetachQueue(Arguments(env, info).Integer(0)));
+}
+
+// boundSocket(fd): [address, port, gro], or a number
+napi_value BoundSocket(napi_env env, napi_callback_info info) {
+  flannelette::BoundSocket bound{};
+  const int error = flannelette::BoundSocketOf(Arguments(env, info).Integer(0), &bound);
+  if (error < 0) return Integer(env, error);
+  napi_value result = nullptr;
+  napi_create_array_with_length(env, 3, &result);
+  napi_set_element(env, result, 0, Integer(env, static_cast<int32_t>(bound.address)));
+  napi_set_element(env, result, 1, Integer(env, bound.port));
+  napi_set_element(env, result, 2, Boolean(env, bound.gro));
+  return result;
+}
+
 // openUdp(address, port, shared, bufferBytes): fd
 napi_value OpenUdp(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
@@ -181,12 +236,69 @@ napi_value SignalWakeup(napi_env env, napi_callback_info info) {
   return Integer(env, flannelette::SignalWakeup(arguments.Integer(0)));
 }
 
-// notifySocket(path, message)
+// notifySocket(path, message, fds)
 napi_value NotifySocket(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   const std::string path = arguments.Text(0);
   const std::string message = arguments.Text(1);
-  return Integer(env, flannelette::NotifySocket(path.data(), path.size(), message.data(), message.size()));
+  const std::vector<int> fds = arguments.Integers(2);
+  return Integer(env, flannelette::NotifySocket(path.data(), path.size(), message.data(), message.size(), fds.data(),
+                                                fds.size()));
+}
+
+// notifyBarrier(path, message, milliseconds)
+napi_value NotifyBarrier(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  const std::string path = arguments.Text(0);
+  const std::string message = arguments.Text(1);
+  return Integer(env, flannelette::NotifyBarrier(path.data(), path.size(), message.data(), message.size(),
+                                                 arguments.Integer(2)));
+}
+
+// listenForMessages, connectForMessages(path): fd
+template <int (*open)(const char*, size_t)>
+napi_value OpenForMessages(napi_env env, napi_callback_info info) {
+  const std::string path = Arguments(env, info).Text(0);
+  return Integer(env, open(path.data(), path.size()));
+}
+
+// acceptConnection(listener): fd
+napi_value AcceptConnection(napi_env env, napi_callback_info info) {
+  return Integer(env, flannelette::AcceptConnection(Arguments(env, info).Integer(0)));
+}
+
+// sendMessage(fd, message, fds)
+napi_value SendMessage(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  const std::string message = arguments.Text(1);
+  const std::vector<int> fds = arguments.Integers(2);
+  return Integer(env, flannelette::SendWithDescriptors(arguments.Integer(0), nullptr, 0, message.data(), message.size(),
+                                                       fds.data(), fds.size()));
+}
+
+// receiveMessage(fd): [message, ...fds], or a number: 0 when the other end is closed
+napi_value ReceiveMessage(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  std::vector<char> message(flannelette::kMaxMessageBytes);
+  int fds[flannelette::kMaxPassedDescriptors];
+  size_t count = 0;
+  const int length = flannelette::ReceiveWithDescriptors(arguments.Integer(0), message.data(), message.size(), fds, &count);
+  if (length <= 0) return Integer(env, length);
+  napi_value result = nullptr;
+  napi_value text = nullptr;
+  napi_create_array_with_length(env, 1 + count, &result);
+  napi_create_string_utf8(env, message.data(), static_cast<size_t>(length), &text);
+  napi_set_element(env, result, 0, text);
+  for (size_t index = 0; index < count; index++) {
+    napi_set_element(env, result, static_cast<uint32_t>(1 + index), Integer(env, fds[index]));
+  }
+  return result;
+}
+
+// setInherited(fd, inherited)
+napi_value SetInherited(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return Integer(env, flannelette::SetInherited(arguments.Integer(0), arguments.Flag(1)));
 }
 
 napi_value Unsigned(napi_env env, uint32_t value) {
@@ -282,6 +394,11 @@ napi_value Receive(napi_env env, napi_callback_info info) {
   return Integer(env, Arguments(env, info).TheBatch<Batch>()->Receive());
 }
 
+// decapHolds(batch)
+napi_value DecapHolds(napi_env env, napi_callback_info info) {
+  return Boolean(env, Arguments(env, info).TheBatch<DecapBatch>()->Holds());
+}
+
 // encapTransmit, decapTransmit(batch, count): steps down that are to be taken
 template <typename Batch>
 napi_value Transmit(napi_env env, napi_callback_info info) {
@@ -333,7 +450,10 @@ NAPI_MODULE_INIT() {
       Function("keepFlowsOnQueues", KeepFlowsOnQueues),
       Function("tunName", TunName),
       Function("setTunPersistent", SetTunPersistent),
+      Function("queueShape", QueueShape),
+      Function("detachQueue", DetachQueue),
       Function("openUdp", OpenUdp),
+      Function("boundSocket", BoundSocket),
       Function("tryUdpOffload", TryUdpOffload),
       Function("pathMtu", PathMtu),
       Function("closeFd", CloseFd),
@@ -344,10 +464,20 @@ NAPI_MODULE_INIT() {
       Function("lookUpGroup", LookUpGroup),
       Function("peerIdentity", PeerIdentity),
       Function("executeConfined", ExecuteConfined),
+      Function("notifyBarrier", NotifyBarrier),
+      Function("setInherited", SetInherited),
+      Function("listenForMessages", OpenForMessages<flannelette::ListenForMessages>),
+      Function("connectForMessages", OpenForMessages<flannelette::ConnectForMessages>),
+      Function("acceptConnection", AcceptConnection),
+      Function("sendMessage", SendMessage),
+      Function("receiveMessage", ReceiveMessage),
+      Function("watchReadable", flannelette::WatchReadable),
+      Function("unwatch", flannelette::Unwatch),
       Function("createEncapBatch", CreateBatch<EncapBatch>),
       Function("createDecapBatch", CreateBatch<DecapBatch>),
       Function("encapReceive", Receive<EncapBatch>),
       Function("decapReceive", Receive<DecapBatch>),
+      Function("decapHolds", DecapHolds),
       Function("encapTransmit", Transmit<EncapBatch>),
       Function("decapTransmit", Transmit<DecapBatch>),
       Function("encapTakeStepDown", TakeStepDown<EncapBatch>),

@@ -31,6 +31,8 @@ class DecapBatch {
   // descriptors left for comes with the next call. With nothing there it sleeps first. Returns how many there are; 0 when
   // `wakeup` ended the sleep; below zero a negated errno value.
   int Receive();
+  // Whether datagrams were taken off the socket that Receive has not given yet.
+  bool Holds() const { return message_ < received_; }
   // Writes every packet with the verdict kForward to the device, neighbours of one flow as one.
   void Transmit(size_t count);
 

@@ -1,32 +1,43 @@
 #include "notify.h"
 
 #include <cerrno>
-#include <cstring>
 
-#include <sys/socket.h>
-#include <sys/un.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
+
+#include "descriptor_passing.h"
 
 namespace flannelette {
 
-int NotifySocket(const char* path, size_t path_length, const char* message, size_t message_length) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const bool abstract = path_length > 0 && path[0] == '@';
-  // A path needs its terminating zero; an abstract name is exactly as long as it is.
-  if (path_length == 0 || path_length + (abstract ? 0 : 1) > sizeof address.sun_path) return -EINVAL;
-  memcpy(address.sun_path, path, path_length);
-  if (abstract) address.sun_path[0] = '\0';
-  const socklen_t length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path_length + (abstract ? 0 : 1));
-
+int NotifySocket(const char* path, size_t path_length, const char* message, size_t message_length, const int* fds,
+                 size_t count) {
+  sockaddr_un address;
+  socklen_t length = 0;
+  const int unfit = UnixAddress(path, path_length, &address, &length);
+  if (unfit < 0) return unfit;
   const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
-  ssize_t sent;
-  do {
-    sent = sendto(fd, message, message_length, MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address), length);
-  } while (sent < 0 && errno == EINTR);
-  const int result = sent < 0 ? -errno : 0;
+  const int result = SendWithDescriptors(fd, &address, length, message, message_length, fds, count);
   close(fd);
+  return result;
+}
+
+int NotifyBarrier(const char* path, size_t path_length, const char* message, size_t message_length, int milliseconds) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
+  const int sent = NotifySocket(path, path_length, message, message_length, &ends[1], 1);
+  close(ends[1]);
+  int result = sent;
+  if (sent == 0) {
+    pollfd polled{ends[0], 0, 0};
+    int hung_up;
+    do {
+      hung_up = poll(&polled, 1, milliseconds);
+    } while (hung_up < 0 && errno == EINTR);
+    result = hung_up > 0 ? 0 : hung_up < 0 ? -errno : -ETIME;
+  }
+  close(ends[0]);
   return result;
 }
 

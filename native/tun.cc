@@ -9,7 +9,6 @@
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "virtio.h"
@@ -75,6 +74,26 @@ int TunName(int fd, char* name) {
   memcpy(name, request.ifr_name, kInterfaceNameBytes);
   name[kInterfaceNameBytes - 1] = '\0';
   return 0;
+}
+
+int QueueShapeOf(int fd, QueueShape* shape, char* name) {
+  ifreq request{};
+  if (ioctl(fd, TUNGETIFF, &request) < 0) return -errno;
+  const auto flags = static_cast<unsigned short>(request.ifr_flags);
+  int header_bytes = 0;
+  if ((flags & IFF_TUN) == 0 || (flags & IFF_NO_PI) == 0) return -EINVAL;
+  if (ioctl(fd, TUNGETVNETHDRSZ, &header_bytes) < 0) return -errno;
+  *shape = {(flags & IFF_MULTI_QUEUE) != 0, (flags & IFF_VNET_HDR) != 0, (flags & IFF_DETACH_QUEUE) != 0};
+  if (shape->virtio && header_bytes != static_cast<int>(kVirtioHeaderBytes)) return -EINVAL;
+  memcpy(name, request.ifr_name, kInterfaceNameBytes);
+  name[kInterfaceNameBytes - 1] = '\0';
+  return 0;
+}
+
+int DetachQueue(int fd) {
+  ifreq request{};
+  request.ifr_flags = IFF_DETACH_QUEUE;
+  return ioctl(fd, TUNSETQUEUE, &request) < 0 ? -errno : 0;
 }
 
 int SetTunPersistent(int fd, bool persistent) {

@@ -29,6 +29,20 @@ int TunLeavesChecksums(int fd);
 // The device's present name. `name` has room for kInterfaceNameBytes.
 int TunName(int fd, char* name);
 
+// How a queue was opened.
+struct QueueShape {
+  bool multi_queue;
+  bool virtio;
+  bool detached;  // the device has the queue no more: what would go there goes to its others
+};
+
+// Of a queue that another process may have opened, and the name of its device. -EBADFD: the device was deleted. Any other
+// error: this is no queue, or not one that packets of ours pass.
+int QueueShapeOf(int fd, QueueShape* shape, char* name);
+
+// Takes a queue from its device, whoever else has it open. -EINVAL: the device has no several queues.
+int DetachQueue(int fd);
+
 // A persistent device keeps its addresses and routes when the last process closes it.
 int SetTunPersistent(int fd, bool persistent);
 

@@ -105,6 +105,24 @@ int OpenUdp(uint32_t address, uint16_t port, bool shared, int buffer_bytes) {
   return fd;
 }
 
+int BoundSocketOf(int fd, BoundSocket* bound) {
+  const auto option = [fd](int level, int name, int* value) {
+    socklen_t length = sizeof *value;
+    return getsockopt(fd, level, name, value, &length);
+  };
+  sockaddr_in local{};
+  socklen_t length = sizeof local;
+  int protocol = 0;
+  int gro = 0;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&local), &length) < 0) return -errno;
+  if (option(SOL_SOCKET, SO_PROTOCOL, &protocol) < 0) return -errno;
+  if (local.sin_family != AF_INET || protocol != IPPROTO_UDP) return -EINVAL;
+  // A kernel without it has it not on.
+  option(IPPROTO_UDP, UDP_GRO, &gro);
+  *bound = {ntohl(local.sin_addr.s_addr), ntohs(local.sin_port), gro != 0};
+  return 0;
+}
+
 int PathMtu(uint32_t source, uint32_t destination) {
   const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;

@@ -30,6 +30,14 @@ sockaddr_in SocketAddress(uint32_t address, uint16_t port);
 // how a second daemon is noticed; SO_REUSEADDR would let it steal the first one's datagrams.
 int OpenUdp(uint32_t address, uint16_t port, bool shared, int buffer_bytes);
 
+// What a socket is bound to. -EINVAL: it is no UDP socket over IPv4.
+struct BoundSocket {
+  uint32_t address;
+  uint16_t port;
+  bool gro;  // UDP_GRO is on
+};
+int BoundSocketOf(int fd, BoundSocket* bound);
+
 // The largest IPv4 packet that the path from `source` to `destination` is known to carry.
 int PathMtu(uint32_t source, uint32_t destination);
 

@@ -5,6 +5,7 @@ import type { Logger } from '../log.js';
 import type { Ipv4Prefix } from '../packet/address.js';
 import type { Lease } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config.js';
+import type { DescriptorStore, StoredDescriptor } from './descriptor-store.js';
 import type { ExplainPacket } from './explain.js';
 import type { BackendStatus } from './status.js';
 import type { TapSource } from './tap-source.js';
@@ -48,6 +49,10 @@ export interface BackendOptions {
   readonly disabledOffloads?: readonly OffloadName[];
   readonly sourceCheck: SourceCheck;
   readonly trustedSources: readonly Ipv4Prefix[];
+  /** Keeps what packets wait in for the next process. By default nobody does. */
+  readonly descriptors?: DescriptorStore;
+  /** Called when all stands ready, before the first packet is read: resolves when it may be, and nobody else reads. */
+  readonly makeRoom?: () => Promise<void>;
   readonly logger: Logger;
 }
 
@@ -72,6 +77,12 @@ export interface RunningBackend {
    * then, and may start another.
    */
   readonly failed: Promise<never>;
+  /** What packets arrive in, for a process that is to take over; it stays this one's. */
+  descriptors(): readonly StoredDescriptor[];
+  /** Holds the workers between two batches. Packets wait in the kernel. */
+  park(): Promise<void>;
+  /** Lets held workers go on. */
+  resume(): Promise<void>;
   /** Stops the workers. Device, address and routes stay for the next start. */
   stop(): Promise<void>;
 }

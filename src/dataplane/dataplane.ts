@@ -30,6 +30,8 @@ export interface DataplaneOptions {
   readonly externalAddress: number;
   /** Packets that were not forwarded and that somebody is to be told about, or that are to be cut. */
   readonly onSlowPath: (packet: SlowPathPacket) => void;
+  /** Let the workers stand ready, and read nothing until `resume`. */
+  readonly parked?: boolean;
   readonly logger: Logger;
 }
 
@@ -46,14 +48,14 @@ export class Dataplane {
   readonly failed: Promise<never>;
 
   /**
-   * Starts the workers; when this resolves, packets flow.
+   * Starts the workers; when this resolves, packets flow, or could.
    * @throws FlannelError when one of them cannot be started
    */
   static async start(options: DataplaneOptions): Promise<Dataplane> {
     const dataplane = new Dataplane(options);
     try {
       dataplane.addWorkers();
-      await Promise.all(dataplane.workers.map((worker) => worker.running()));
+      await Promise.all(dataplane.workers.map((worker) => worker.started()));
       return dataplane;
     } catch (error) {
       await dataplane.stop();
@@ -139,6 +141,7 @@ export class Dataplane {
       new PacketWorker({
         name,
         data,
+        parked: this.options.parked,
         onSlowPath: (record) => this.handOver(record, data.direction),
         onStepDown: (step) => offloads.stepDown(step, logger),
         onRestart: (reason) => logger.warn('a packet worker failed and was started again', { worker: name, reason }),

@@ -22,13 +22,15 @@ interface Addon {
   keepFlowsOnQueues(fd: number): number;
   tunName(fd: number): string | number;
   setTunPersistent(fd: number, persistent: boolean): number;
+  queueShape(fd: number): [name: string, multiQueue: boolean, virtio: boolean, detached: boolean] | number;
+  detachQueue(fd: number): number;
   openUdp(address: number, port: number, shared: boolean, bufferBytes: number): number;
+  boundSocket(fd: number): [address: number, port: number, gro: boolean] | number;
   tryUdpOffload(fd: number, offload: number): number;
   pathMtu(source: number, destination: number): number;
   closeFd(fd: number): number;
   openWakeup(): number;
   signalWakeup(fd: number): number;
-  notifySocket(path: string, message: string): number;
   lookUpUser(name: string): number[] | number;
   lookUpGroup(name: string): [gid: number] | number;
   peerIdentity(fd: number): number[] | number;
@@ -41,6 +43,17 @@ interface Addon {
     args: readonly string[],
     environment: readonly string[],
   ): [step: string, error: number];
+  notifySocket(path: string, message: string, fds: readonly number[]): number;
+  notifyBarrier(path: string, message: string, milliseconds: number): number;
+  setInherited(fd: number, inherited: boolean): number;
+  listenForMessages(path: string): number;
+  connectForMessages(path: string): number;
+  acceptConnection(listener: number): number;
+  sendMessage(fd: number, message: string, fds: readonly number[]): number;
+  receiveMessage(fd: number): [message: string, ...fds: number[]] | number;
+  watchReadable(fd: number, callback: () => void): object | number;
+  unwatch(watch: object): void;
+  decapHolds(batch: object): boolean;
   createEncapBatch: CreateBatch;
   createDecapBatch: CreateBatch;
   encapReceive(batch: object): number;
@@ -69,8 +82,11 @@ const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
 
 let loaded: Addon | undefined;
 
-/** The package's root is three folders above the compiled file, `dist/src/dataplane/native.js`. */
-function addon(): Addon {
+/**
+ * Loads it when it is first used. The package's root is three folders above the compiled file, `dist/src/dataplane/native.js`.
+ * @throws FlannelError `HOST`
+ */
+export function addon(): Addon {
   if (loaded !== undefined) return loaded;
   const path = fileURLToPath(new URL('../../../build/Release/flannelette.node', import.meta.url));
   let candidate: Addon;
@@ -296,18 +312,6 @@ export function closeFd(fd: number): void {
   addon().closeFd(fd);
 }
 
-/**
- * Sends one datagram to a unix socket, as sd_notify(3) does; a leading `@` names the abstract namespace.
- * @throws FlannelError `HOST`
- */
-export function notifySocket(path: string, message: string): void {
-  if (typeof path !== 'string' || !/^[/@]/.test(path) || path.includes('\0')) {
-    throw new TypeError('Expected the "path" of a socket to begin with / or @');
-  }
-  if (typeof message !== 'string') throw new TypeError('Expected the "message" to be a string');
-  checked(addon().notifySocket(path, message), ({ text }) => `cannot send to the socket ${path}: ${text}`);
-}
-
 /** A user of this machine, with all of its groups. */
 export interface Identity {
   readonly uid: number;
@@ -419,12 +423,15 @@ export interface PacketBatch {
    */
   transmit(count: number): number;
   takeStepDown(): StepDown;
+  /** Packets were received that `receive` has not given yet. */
+  readonly holdsPackets: boolean;
 }
 
 /** From the device to the socket: `native/encap_batch.h`. */
 export class EncapBatch implements PacketBatch {
   private readonly addon = addon();
   private readonly batch: object;
+  readonly holdsPackets = false;
 
   constructor(options: PacketBatchOptions) {
     this.batch = createBatch(this.addon.createEncapBatch, options);
@@ -463,6 +470,10 @@ export class DecapBatch implements PacketBatch {
 
   constructor(options: PacketBatchOptions) {
     this.batch = createBatch(this.addon.createDecapBatch, options);
+  }
+
+  get holdsPackets(): boolean {
+    return this.addon.decapHolds(this.batch);
   }
 
   receive(): number {
@@ -516,12 +527,14 @@ function describe(negated: number): Trouble {
   return { number: -negated, text: `${text} (${name})` };
 }
 
-function checked(result: number, message: (reason: Trouble) => string): number {
+/** @throws FlannelError `HOST` for a negated errno value */
+export function checked(result: number, message: (reason: Trouble) => string): number {
   if (result < 0) throw new FlannelError('HOST', message(describe(result)));
   return result;
 }
 
-function expectInteger(name: string, value: unknown, from: number, to: number): void {
+/** @throws TypeError */
+export function expectInteger(name: string, value: unknown, from: number, to: number): void {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < from || value > to) {
     throw new TypeError(`Expected "${name}" to be an integer from ${from} to ${to}, got ${errorMessage(value)}`);
   }

@@ -26,6 +26,8 @@ export interface WorkerStatus {
 export interface PacketWorkerOptions {
   readonly name: string;
   readonly data: Omit<WorkerData, 'counters' | 'slowPath' | 'tap' | 'lastDrops' | 'control' | 'wakeupFd'>;
+  /** Stand ready, and read nothing until {@link PacketWorker.resume}. */
+  readonly parked?: boolean;
   /** A packet that needs thought. */
   readonly onSlowPath: (record: SlowPathRecord) => void;
   /** The worker has given up an offload. */
@@ -64,6 +66,7 @@ export class PacketWorker {
   constructor(private readonly options: PacketWorkerOptions) {
     this.name = options.name;
     this.wakeupFd = openWakeup();
+    if (options.parked === true) this.control.give(Order.Park);
     this.spawn();
   }
 
@@ -93,11 +96,11 @@ export class PacketWorker {
   }
 
   /**
-   * Resolves when the thread carries packets.
+   * Resolves when the thread carries packets, or stands ready to.
    * @throws FlannelError when it has failed for good
    */
-  running(): Promise<void> {
-    return this.reached(WorkerState.Running);
+  started(): Promise<void> {
+    return this.reached(this.options.parked === true ? WorkerState.Parked : WorkerState.Running);
   }
 
   /** Holds the thread between two batches; resolves when it stands still. Packets wait in the kernel's queues. */

@@ -74,7 +74,8 @@ function run(data: WorkerData): void {
   for (;;) {
     // Offline until a batch is there, which may take long: no result of a lookup is held from one batch to the next.
     table.offline(data.index);
-    const order = control.order;
+    // Packets in hand would be lost with this process, or be overtaken by those that the next one reads.
+    const order = control.order !== Order.Run && batch.holdsPackets ? Order.Run : control.order;
     if (order === Order.Stop) break;
     if (order === Order.Park) {
       enter(WorkerState.Parked);

@@ -16,6 +16,7 @@
 import { setMaxListeners } from 'node:events';
 
 import type { Backend, RunningBackend } from '../backend/backend.js';
+import type { DescriptorStore } from '../backend/descriptor-store.js';
 import { childAbort, type ChildAbort } from '../child-abort.js';
 import { pause, type Clock } from '../clock.js';
 import { FlannelError, NetworkConfigError, type ErrorCode } from '../errors.js';
@@ -34,6 +35,7 @@ import type { FlanneldOptions } from './flags.js';
 import { bringUp, keepBackend } from './keep-backend.js';
 import { keepOwnLease, leaseFields } from './own-lease.js';
 import type { KnownLeases } from './known-leases.js';
+import type { Predecessor } from './handover.js';
 import { isAbort, persist, within } from './persistence.js';
 import type { SnapshotFile } from './snapshot-file.js';
 
@@ -52,6 +54,10 @@ export interface AgentParts {
   readonly snapshots: Pick<SnapshotFile, 'read' | 'follow' | 'changed' | 'flush'>;
   /** Takes part in the probes of other nodes, from readiness on. */
   readonly responder?: { run(signal: AbortSignal): Promise<void> };
+  /** Where descriptors outlive this process, if somebody keeps them. */
+  readonly descriptors?: DescriptorStore;
+  /** The running agent that is to make room for this one. */
+  readonly predecessor?: Pick<Predecessor, 'makeRoom' | 'taken' | 'leave'>;
   /** @throws NetworkConfigError for a type that is not known */
   backendOfType(type: string): Promise<Backend>;
 }
@@ -147,6 +153,7 @@ export class Agent {
     if (stop.aborted) end();
     try {
       const resumed = await this.#resume();
+      await (resumed === undefined ? this.#parts.predecessor?.leave() : this.#parts.predecessor?.taken());
       let plan = await this.#prepare(this.#start);
       this.#enter('backend');
       for (const warning of await this.#parts.host.warnings()) this.#logger.warn(warning);
@@ -193,11 +200,14 @@ export class Agent {
         leases: leases.length,
       });
       const plan = { config, backend, external, request: leaseRequest(publicIp, backend, lease.subnet), lease };
-      const running = await this.#startBackend(plan);
+      const { predecessor } = this.#parts;
+      const makeRoom = predecessor && (() => predecessor.makeRoom());
+      const running = await this.#startBackend(plan, this.#life.signal, makeRoom);
       this.#state.lease = lease;
       return { plan, running };
     } catch (error) {
-      if (!(error instanceof FlannelError)) throw error;
+      // A running agent that does not make room goes on, and is not to be disturbed.
+      if (!(error instanceof FlannelError) || error.code === 'CONTROL') throw error;
       this.#logger.warn(`the snapshot of the last run is not used: ${error.message}`);
       return undefined;
     }
@@ -373,6 +383,7 @@ export class Agent {
   async #startBackend(
     { config, backend, external, request, lease }: Plan,
     signal: AbortSignal = this.#life.signal,
+    makeRoom?: () => Promise<void>,
   ): Promise<RunningBackend> {
     const running = await backend.start({
       config,
@@ -386,6 +397,8 @@ export class Agent {
       disabledOffloads: this.#options.disabledOffloads,
       sourceCheck: this.#options.sourceCheck,
       trustedSources: this.#options.trustedSources,
+      descriptors: this.#parts.descriptors,
+      makeRoom,
       logger: this.#logger,
     });
     if (signal.aborted) await running.stop();

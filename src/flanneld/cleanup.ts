@@ -23,7 +23,8 @@ export async function cleanUp(options: FlanneldOptions, print: (line: string) =>
     throw new FlannelError(
       'CONTROL',
       `the device ${inUse.name} of the network at ${etcd.prefix} is in use: stop its flanneld (on another ` +
-        '--control-socket) before --cleanup',
+        '--control-socket) before --cleanup, and let systemd drop what it keeps of it: ' +
+        '`systemctl clean --what=fdstore flanneld`',
     );
   }
 

@@ -245,6 +245,16 @@ export const FLAGS = {
     (given) => parsePrefix(given) ?? parsePrefix(`${given}/32`),
     /,/,
   ),
+  takeover: boolean(
+    {
+      ...own(
+        'Take the place of the flanneld that runs with the same --control-socket, without losing a packet; it ends then. ' +
+          'Where none runs, start as ever. For upgrades without a service manager.',
+      ),
+      action: true,
+    },
+    false,
+  ),
   cleanup: boolean(
     {
       ...own(

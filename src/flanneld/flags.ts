@@ -54,6 +54,8 @@ export interface FlanneldOptions {
   readonly controlGroup?: string;
   /** The user to become; without one the daemon stays what it was started as. */
   readonly user?: string;
+  /** Take the place of the agent that runs there. */
+  readonly takeover: boolean;
   readonly mtuBytes?: number;
   readonly workers?: number;
   readonly disabledOffloads: readonly OffloadName[];
@@ -150,6 +152,7 @@ function toOptions(values: FlanneldFlagValues, origins: ReadonlyMap<keyof typeof
     controlSocket: values['control-socket'],
     controlGroup: values['control-group'] || undefined,
     user: values.user || undefined,
+    takeover: values.takeover,
     mtuBytes: values.mtu === 0 ? undefined : values.mtu,
     workers: values.workers === 0 ? undefined : values.workers,
     disabledOffloads: values['disable-offload'],

@@ -19,7 +19,9 @@ export interface ProbeNodeParts {
 export function probeNodeOf({ state, leases, manager, hub }: ProbeNodeParts): ProbeNode {
   return {
     hub,
-    board: manager.probes,
+    get board() {
+      return manager.probes;
+    },
     explainer: {
       status: () => Promise.resolve(state.status()),
       explain(query) {

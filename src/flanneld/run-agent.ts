@@ -1,27 +1,24 @@
 import { backendOfType } from '../backend/registry.js';
 import { BACKEND_TYPES } from '../backend/backend-types.js';
+import type { DescriptorStore, StoredDescriptor } from '../backend/descriptor-store.js';
 import { systemClock } from '../clock.js';
 import { ProbeResponder } from '../debug/probe/responder.js';
 import type { Logger } from '../log.js';
-import { ControlServer, type ControlAccess } from '../observe/control-server.js';
-import type { HealthServer } from '../observe/health-server.js';
-import { checkPeers } from '../observe/peer-check.js';
 import { TapHub } from '../observe/tap-hub.js';
 import { ServiceNotifier } from '../observe/sd-notify.js';
 import { StoreStatistics } from '../observe/store-statistics.js';
-import { createEtcdSubnetManager } from '../subnet/etcd/etcd-subnet-manager.js';
+import { LazySubnetManager } from '../subnet/lazy-subnet-manager.js';
 import { VERSION } from '../version.js';
+import { AgentServers } from './agent-servers.js';
 import { AgentState } from './agent-state.js';
 import { Agent } from './agent.js';
 import type { FlanneldOptions } from './flags.js';
+import { estateOf, isOfTunnel } from './estate.js';
+import { HandoverServer, handoverPath, Predecessor } from './handover.js';
 import { KnownLeases } from './known-leases.js';
 import { Machine } from './machine.js';
-import { within } from './persistence.js';
 import { probeNodeOf, probeServiceOf } from './probe-service.js';
 import { SnapshotFile, snapshotPath } from './snapshot-file.js';
-
-/** How long the servers get to end their connections. */
-const CLOSE_MS = 200;
 
 /**
  * Puts an agent together from its flags, on this machine and a real etcd, and lets it live until `stop` aborts.
@@ -29,67 +26,91 @@ const CLOSE_MS = 200;
  */
 export async function runAgent(options: FlanneldOptions, logger: Logger, stop: AbortSignal): Promise<void> {
   const statistics = new StoreStatistics();
-  const manager = createEtcdSubnetManager({
-    ...options.etcd,
-    backendTypes: BACKEND_TYPES,
-    logger,
-    observer: statistics,
+  const manager = new LazySubnetManager(async () => {
+    const { createEtcdSubnetManager } = await import('../subnet/etcd/etcd-subnet-manager.js');
+    const etcd = createEtcdSubnetManager({
+      ...options.etcd,
+      backendTypes: BACKEND_TYPES,
+      logger,
+      observer: statistics,
+    });
+    logger.info('leases are kept in the store', { store: etcd.name });
+    return etcd;
   });
   const leases = new KnownLeases();
   const state = new AgentState(options, leases, statistics);
-  let control: ControlServer | undefined;
-  let health: HealthServer | undefined;
-  try {
-    const taps = new TapHub(state);
-    const probeNode = probeNodeOf({ state, leases, manager, hub: taps });
-    const responder = new ProbeResponder(probeNode, logger);
-    state.probes = responder;
-    const services = { taps, prober: probeServiceOf(probeNode) };
-    control = await ControlServer.listen(options.controlSocket, state, services, await controlAccess(options));
-    logger.info(`flanneld ${VERSION} starts`, { pid: process.pid, store: manager.name });
-    health = await startHealthServer(options, state);
-    const notifier = await createNotifier(logger);
-    const host = new Machine(options, logger);
-    const snapshots = new SnapshotFile(snapshotPath(options.subnetFile), logger);
-    const parts = {
-      options,
-      logger,
-      manager,
-      leases,
-      state,
-      host,
-      notifier,
-      snapshots,
-      clock: systemClock,
-      backendOfType,
-      responder,
+  const taps = new TapHub(state);
+  const probeNode = probeNodeOf({ state, leases, manager, hub: taps });
+  const responder = new ProbeResponder(probeNode, logger);
+  state.probes = responder;
+  const servers = new AgentServers(options, state, { taps, prober: probeServiceOf(probeNode) });
+
+  const predecessor = options.takeover ? await findPredecessor(options, logger) : undefined;
+  const snapshots = new SnapshotFile(snapshotPath(options.subnetFile), logger, predecessor?.snapshot);
+  const end = new AbortController();
+  stop.addEventListener('abort', () => end.abort(stop.reason), { once: true });
+  let handover: HandoverServer | undefined;
+  let ceded = false;
+  const serve = async (inherited: readonly StoredDescriptor[]): Promise<void> => {
+    await servers.start(inherited);
+    const leave = (taken: boolean): void => {
+      ceded = taken;
+      end.abort();
     };
-    await new Agent(parts).run(stop);
-    logger.info(state.lease === undefined ? 'stopped' : 'stopped; the lease stays in the store');
+    const estate = estateOf({ options, state, servers, snapshots, leave });
+    handover = new HandoverServer(handoverPath(options.controlSocket), estate, logger);
+  };
+  try {
+    if (predecessor === undefined) await serve([]);
+    logger.info(`flanneld ${VERSION} starts`, { pid: process.pid });
+    const host = new Machine(options, logger);
+    const service = await serviceManager(logger);
+    await new Agent({
+      ...{ options, logger, manager, leases, state, host, ...service, snapshots, backendOfType, responder },
+      clock: systemClock,
+      ...(predecessor && {
+        descriptors: { take: () => predecessor.descriptors.filter(isOfTunnel), keep() {}, forgetAll() {} },
+        predecessor: {
+          makeRoom: () => predecessor.makeRoom(),
+          async taken() {
+            await predecessor.taken();
+            await serve(predecessor.descriptors);
+          },
+          async leave() {
+            await predecessor.leave();
+            await serve([]);
+          },
+        },
+      }),
+    }).run(end.signal);
+    if (ceded) logger.info('ended: another flanneld has taken over');
+    else logger.info(state.lease === undefined ? 'stopped' : 'stopped; the lease stays in the store');
   } finally {
     manager.close();
-    await within(CLOSE_MS, Promise.all([control?.close(), health?.close()]));
+    handover?.close();
+    await servers.close(ceded);
   }
 }
 
-async function controlAccess({ controlGroup }: FlanneldOptions): Promise<ControlAccess> {
-  const { lookUpGroup, peerIdentity } = await import('../dataplane/native.js');
-  const groupId = controlGroup === undefined ? undefined : lookUpGroup(controlGroup);
-  return { groupId, check: checkPeers(process.getuid?.() ?? 0, groupId, peerIdentity) };
+async function findPredecessor(options: FlanneldOptions, logger: Logger): Promise<Predecessor | undefined> {
+  const path = handoverPath(options.controlSocket);
+  const predecessor = await Predecessor.ask(path, options.etcd.prefix, logger);
+  if (predecessor === undefined) logger.info('there is nobody to take over from: starting as ever');
+  return predecessor;
 }
 
-async function startHealthServer(options: FlanneldOptions, state: AgentState): Promise<HealthServer | undefined> {
-  const { address, port } = options.health;
-  if (port === 0) return undefined;
-  const [{ HealthServer: Server }, { createMetrics }] = await Promise.all([
-    import('../observe/health-server.js'),
-    import('../observe/metrics.js'),
+/** What speaks to the service manager, where there is one. */
+async function serviceManager(
+  logger: Logger,
+): Promise<{ readonly notifier: ServiceNotifier | undefined; readonly descriptors?: DescriptorStore }> {
+  if (process.env.NOTIFY_SOCKET === undefined) return { notifier: undefined };
+  const [{ ServiceDescriptors }, { notifySocket: send, notifyBarrier: barrier, setInherited }] = await Promise.all([
+    import('../observe/service-descriptors.js'),
+    import('../dataplane/passed-descriptors.js'),
   ]);
-  return Server.listen(address, port, state, await createMetrics(state));
-}
-
-async function createNotifier(logger: Logger): Promise<ServiceNotifier | undefined> {
-  if (process.env.NOTIFY_SOCKET === undefined) return undefined;
-  const { notifySocket } = await import('../dataplane/native.js');
-  return ServiceNotifier.create(process.env, notifySocket, logger);
+  const calls = { send, barrier, keepFromChildren: (fd: number) => setInherited(fd, false) };
+  return {
+    notifier: ServiceNotifier.create(process.env, send, logger),
+    descriptors: ServiceDescriptors.open(process.env, process.pid, calls, logger),
+  };
 }

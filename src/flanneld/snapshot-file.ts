@@ -22,6 +22,7 @@ const PAUSE_FACTOR = 50;
 export class SnapshotFile {
   readonly #path: string;
   readonly #logger: Logger;
+  readonly #handedOver: string | undefined;
   #source: (() => StoreSnapshot | undefined) | undefined;
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> | undefined;
@@ -29,9 +30,17 @@ export class SnapshotFile {
   #changed = false;
   #failed = false;
 
-  constructor(path: string, logger: Logger) {
+  /** @param handedOver - what another process has known, as text: it counts in place of the file */
+  constructor(path: string, logger: Logger, handedOver?: string) {
     this.#path = path;
     this.#logger = logger;
+    this.#handedOver = handedOver;
+  }
+
+  /** What there is to write now, for another process. */
+  current(): string | undefined {
+    const snapshot = this.#source?.();
+    return snapshot && formatStoreSnapshot(snapshot);
   }
 
   /**
@@ -45,7 +54,7 @@ export class SnapshotFile {
     };
     let text: string;
     try {
-      text = await readFile(this.#path, 'utf8');
+      text = this.#handedOver ?? (await readFile(this.#path, 'utf8'));
     } catch (error) {
       return (error as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : reason(errorMessage(error));
     }
@@ -84,8 +93,7 @@ export class SnapshotFile {
 
   async #write(): Promise<void> {
     const startedAtMs = performance.now();
-    const snapshot = this.#source?.();
-    const text = snapshot && formatStoreSnapshot(snapshot);
+    const text = this.current();
     if (text === undefined) return;
     try {
       await replaceFile(this.#path, text, 0o600);

@@ -14,7 +14,13 @@ import {
 import type { PacketQuestion } from '../backend/explain.js';
 import type { PeerCheck } from './peer-check.js';
 import { readPacketQuestion } from './explain-question.js';
-import { closeServer, createQuestionServer, type Answer, type StreamRoute } from './http-server.js';
+import {
+  closeServer,
+  createQuestionServer,
+  listeningDescriptor,
+  type Answer,
+  type StreamRoute,
+} from './http-server.js';
 import { answerProbe, type ProbeService } from './probe-answer.js';
 import type { TapHub } from './tap-hub.js';
 import { readTapRequest } from './tap-request.js';
@@ -104,6 +110,36 @@ export class ControlServer {
       const reason = code === 'EACCES' || code === 'EPERM' ? 'not allowed: run as root' : errorMessage(error);
       throw new FlannelError('CONTROL', `cannot listen on control socket ${path}: ${reason}`, { cause: error });
     }
+  }
+
+  /** Answers on a socket that another process has listened on at `path`, and leaves to this one. */
+  static async adopt(
+    fd: number,
+    path: string,
+    source: ControlSource,
+    services: ControlServices = {},
+    access?: ControlAccess,
+  ): Promise<ControlServer> {
+    const streams: StreamRoute = (requested) => streamOf(requested, services);
+    const server = createQuestionServer((requested, query) => answer(requested, query, source), writeError, {
+      streams,
+      peerCheck: access?.check,
+    });
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen({ fd }, resolve);
+    });
+    return new ControlServer(path, server, inodeOf(path) ?? 0);
+  }
+
+  /** What another process may listen on in its place. */
+  get descriptor(): number | undefined {
+    return listeningDescriptor(this.#server);
+  }
+
+  /** Stops answering, and leaves the socket to another process. */
+  async cede(): Promise<void> {
+    await closeServer(this.#server);
   }
 
   /** Stops answering and removes the socket, unless another daemon has put its own there since. */

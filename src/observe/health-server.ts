@@ -2,7 +2,7 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 import { FlannelError, errorMessage } from '../errors.js';
-import { closeServer, createQuestionServer, type Answer } from './http-server.js';
+import { closeServer, createQuestionServer, listeningDescriptor, type Answer } from './http-server.js';
 import type { Metrics } from './metrics.js';
 
 /** What the health server tells; asked anew for every request. */
@@ -21,9 +21,16 @@ export class HealthServer {
 
   /**
    * Listens on an address and port; port 0 lets the kernel choose one.
+   * @param inherited - a descriptor that another process listened on there
    * @throws FlannelError `HOST` when the address cannot be listened on
    */
-  static async listen(address: string, port: number, source: HealthSource, metrics: Metrics): Promise<HealthServer> {
+  static async listen(
+    address: string,
+    port: number,
+    source: HealthSource,
+    metrics: Metrics,
+    inherited?: number,
+  ): Promise<HealthServer> {
     const server = createQuestionServer((path) => answer(path, source, metrics), text);
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => {
@@ -36,7 +43,8 @@ export class HealthServer {
           ),
         );
       });
-      server.listen(port, address, resolve);
+      if (inherited === undefined) server.listen(port, address, resolve);
+      else server.listen({ fd: inherited }, resolve);
     });
     return new HealthServer(server);
   }
@@ -44,6 +52,11 @@ export class HealthServer {
   /** The port it listens on. */
   get port(): number {
     return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** What another process may listen on in its place. */
+  get descriptor(): number | undefined {
+    return listeningDescriptor(this.#server);
   }
 
   close(): Promise<void> {

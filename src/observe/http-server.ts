@@ -163,6 +163,13 @@ function send(response: ServerResponse, { status, contentType, body }: Answer, w
   response.end(withBody ? body : undefined);
 }
 
+/** The descriptor that a server listens on, for a process that is to listen in its place; `undefined` when it does not. */
+export function listeningDescriptor(server: Server): number | undefined {
+  // Node has no name for it that is documented, but for all of its servers this one.
+  const fd = (server as { readonly _handle?: { readonly fd?: number } })._handle?.fd;
+  return fd === undefined || fd < 0 ? undefined : fd;
+}
+
 /** Stops listening and ends every connection at once. */
 export function closeServer(server: Server): Promise<void> {
   return new Promise((resolve) => {

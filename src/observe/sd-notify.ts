@@ -1,8 +1,11 @@
 import { errorMessage } from '../errors.js';
 import type { Logger } from '../log.js';
 
-/** Sends one datagram to a unix socket; a leading `@` names the abstract namespace. Throws when that fails. */
-export type DatagramSender = (path: string, message: string) => void;
+/**
+ * Sends one datagram to a unix socket, with copies of descriptors; a leading `@` names the abstract namespace. Throws when
+ * that fails.
+ */
+export type DatagramSender = (path: string, message: string, fds?: readonly number[]) => void;
 
 /**
  * Tells systemd how the service is doing, by the protocol of sd_notify(3). Without `NOTIFY_SOCKET` every call does

@@ -26,5 +26,5 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = readdirSync(FOLDER)
 
 /** The sources of `native/` but its binding to Node. */
 export const NATIVE_SOURCES: readonly string[] = readdirSync(join(ROOT, 'native'))
-  .filter((name) => name.endsWith('.cc') && name !== 'binding.cc')
+  .filter((name) => name.endsWith('.cc') && !name.endsWith('binding.cc'))
   .map((name) => join(ROOT, 'native', name));

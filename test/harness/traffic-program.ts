@@ -77,6 +77,37 @@ const commands: Record<string, () => Promise<void> | void> = {
     });
   },
 
+  /** tcp-stream HOST PORT: sends some 50 Mbit/s until its input ends; tells the bytes' hash here and there. */
+  'tcp-stream'() {
+    const [host, port] = args;
+    const socket = connect({ host, port: Number(port), allowHalfOpen: true }, () => {
+      say({ listening: socket.localPort });
+      const hash = createHash('sha256');
+      const source = blocks(Infinity);
+      const pace = setInterval(() => {
+        if (socket.writableNeedDrain) return;
+        const block = source.next().value as Buffer;
+        hash.update(block);
+        socket.write(block);
+      }, 10);
+      process.stdin
+        .on('end', () => {
+          clearInterval(pace);
+          socket.end();
+          void text(socket).then((received) => {
+            say({ sent: hash.digest('hex'), received });
+            process.exit(0);
+          });
+        })
+        .resume();
+    });
+    socket.setTimeout(30_000, () => socket.destroy(new Error('nothing moved for 30 s')));
+    socket.on('error', (error) => {
+      say({ error: error.message });
+      process.exit(1);
+    });
+  },
+
   /** udp-listen PORT [ADDRESS]: tells each datagram's sender, size and hash; echoes it when ECHO follows. */
   'udp-listen'() {
     const socket = createSocket('udp4');

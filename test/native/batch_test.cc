@@ -243,14 +243,14 @@ void NotificationsReachPathsAndAbstractNames(const std::string& folder) {
         static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + (path[0] == '@' ? 0 : 1));
     const int listener = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
     EXPECT(bind(listener, reinterpret_cast<const sockaddr*>(&address), length) == 0);
-    EXPECT(NotifySocket(path.data(), path.size(), "READY=1", 7) == 0);
+    EXPECT(NotifySocket(path.data(), path.size(), "READY=1", 7, nullptr, 0) == 0);
     EXPECT(Receive(listener) == "READY=1");
     close(listener);
-    EXPECT(NotifySocket(path.data(), path.size(), "READY=1", 7) == -ECONNREFUSED);
+    EXPECT(NotifySocket(path.data(), path.size(), "READY=1", 7, nullptr, 0) == -ECONNREFUSED);
   }
-  EXPECT(NotifySocket("", 0, "", 0) == -EINVAL);
+  EXPECT(NotifySocket("", 0, "", 0, nullptr, 0) == -EINVAL);
   const std::string longest(sizeof(sockaddr_un::sun_path), 'x');
-  EXPECT(NotifySocket(longest.data(), longest.size(), "", 0) == -EINVAL);
+  EXPECT(NotifySocket(longest.data(), longest.size(), "", 0, nullptr, 0) == -EINVAL);
 }
 
 void NamesOfDevicesAreBounded() { EXPECT(OpenTun("a-name-that-is-too-long", false, true) == -ENAMETOOLONG); }

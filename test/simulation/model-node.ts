@@ -219,6 +219,9 @@ export class ModelNode {
       },
       tap: { taps: [], device: 'flannel0', tunnelEnd: { address: 0, port: 8285 }, leaseOf: () => undefined },
       failed: new Promise<never>(() => undefined),
+      descriptors: () => [],
+      park: () => Promise.resolve(),
+      resume: () => Promise.resolve(),
       stop: () => {
         stopped = true;
         return Promise.resolve();

@@ -7,6 +7,7 @@ import type { ForwardingTable } from '../../dataplane/forwarding-table.js';
 import { formatIpv4, type Ipv4Prefix } from '../../packet/address.js';
 import type { Lease } from '../../subnet/lease.js';
 import type { RunningBackend } from '../backend.js';
+import type { StoredDescriptor } from '../descriptor-store.js';
 import type { TapSource } from '../tap-source.js';
 import type { ExplainPacket } from '../explain.js';
 import type { BackendStatus, LastDropStatus } from '../status.js';
@@ -36,6 +37,7 @@ export interface RunningUdpBackendParts {
   readonly explainer: Explainer;
   readonly ownAddresses: OwnAddresses;
   readonly offloads: OffloadLadder;
+  readonly descriptors: readonly StoredDescriptor[];
   /** Stops the workers and closes what they used. */
   readonly release: () => Promise<void>;
 }
@@ -81,6 +83,18 @@ export class RunningUdpBackend implements RunningBackend {
       icmpErrorsRateLimited: slowPath.icmpErrorsRateLimited,
       lastDrops: lastDropStatus(dataplane.lastDrops()),
     };
+  }
+
+  descriptors(): readonly StoredDescriptor[] {
+    return this.parts.descriptors;
+  }
+
+  park(): Promise<void> {
+    return this.parts.dataplane.park();
+  }
+
+  resume(): Promise<void> {
+    return this.parts.dataplane.resume();
   }
 
   async stop(): Promise<void> {

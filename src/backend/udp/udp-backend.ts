@@ -5,14 +5,12 @@
  */
 import { Dataplane } from '../../dataplane/dataplane.js';
 import { ForwardingTable } from '../../dataplane/forwarding-table.js';
-import { closeFd, openTun, openUdp, setTunPersistent, type TunDevice } from '../../dataplane/native.js';
+import { closeFd, setTunPersistent } from '../../dataplane/native.js';
 import { OffloadLadder } from '../../dataplane/offloads.js';
 import { probeTunOffloads, probeUdpOffloads } from '../../dataplane/probe-offloads.js';
 import type { ExternalInterface } from '../../host/external-interface.js';
-import { listInterfaces } from '../../host/interfaces.js';
 import { configureLink, type LinkSettings } from '../../host/link.js';
 import { RawSender } from '../../host/raw-sender.js';
-import { listRoutes } from '../../host/routes.js';
 import type { NetworkConfig } from '../../subnet/network-config.js';
 import type { Backend, BackendOptions, RunningBackend } from '../backend.js';
 import { Explainer } from './explain.js';
@@ -20,11 +18,11 @@ import { IcmpRateLimiter } from './icmp-rate-limit.js';
 import { LeaseForwarding } from './lease-forwarding.js';
 import { LinkKeeper } from './link-keeper.js';
 import { overlayMtu } from './mtu.js';
-import { assertRouteIsFree, chooseOverlayDevice } from './overlay-device.js';
 import { OwnAddresses } from './own-addresses.js';
 import { RunningUdpBackend } from './running-udp-backend.js';
 import { SlowPath } from './slow-path.js';
 import { StrangerLog } from './stranger-log.js';
+import { openTunnelEnds } from './tunnel-ends.js';
 import { checkUdpConfig } from './udp-config.js';
 
 /**
@@ -34,11 +32,12 @@ import { checkUdpConfig } from './udp-config.js';
 const DEFAULT_WORKERS = 1;
 
 /**
- * Packets that wait in the kernel for a worker, as many as an Ethernet device has room for. A TUN's own default of 500
- * is less than what one TCP stream has under way here: measured, it drops some thousand packets in a second, and with
- * 1000 next to none, at the same throughput and latency.
+ * Packets that wait in a queue of the device for a worker. A TUN's own default of 500 is less than what one TCP stream has
+ * under way here: measured, it drops some thousand packets in a second, and with 1000 next to none. It is also where packets
+ * wait while one agent makes room for the next, which on a busy machine takes seconds. It must not be changed while packets
+ * flow: the kernel takes the device's queueing discipline away for that moment, and drops what comes then.
  */
-const DEVICE_QUEUE_PACKETS = 1000;
+const DEVICE_QUEUE_PACKETS = 4000;
 
 export class UdpBackend implements Backend {
   readonly type = 'udp';
@@ -78,13 +77,9 @@ export class UdpBackend implements Backend {
 
     const cleanup: (() => void | Promise<void>)[] = [];
     try {
-      // The port comes first: where another daemon holds it, nothing on this host is touched.
-      const sockets = openUdp({ address: external.address, port: config.backend.port, sockets: workers });
-      cleanup.push(() => sockets.forEach(closeFd));
-      const device = await this.openDevice(options, workers, offloads);
-      cleanup.push(() => device.fds.forEach(closeFd));
-      // What arrives at a socket that no worker reads would be lost.
-      sockets.splice(device.fds.length).forEach(closeFd);
+      const { device, sockets, named, adopted } = await openTunnelEnds(options, workers, offloads);
+      cleanup.push(() => [...sockets, ...device.fds].forEach(closeFd));
+      if (adopted) logger.info('packets that waited since the last run go on', { device: device.name });
       probeTunOffloads(device, workers, offloads);
       probeUdpOffloads(sockets, offloads);
       const link: LinkSettings = {
@@ -95,7 +90,8 @@ export class UdpBackend implements Backend {
         address: lease.subnet.address,
         network: config.network,
       };
-      await configureLink(link);
+      // What is adopted is as the last run left it: packets that wait come first.
+      if (!adopted) await configureLink(link);
       // Only a device that can be found again is to outlive this process.
       setTunPersistent(device.fds[0], true);
 
@@ -119,9 +115,13 @@ export class UdpBackend implements Backend {
         offloads,
         externalAddress: external.address,
         onSlowPath: (packet) => slowPath.handle(packet),
+        parked: options.makeRoom !== undefined,
         logger,
       });
       cleanup.push(() => dataplane.stop());
+      await options.makeRoom?.();
+      await dataplane.resume();
+      if (adopted) await configureLink(link);
       return new RunningUdpBackend({
         type: this.type,
         deviceName: device.name,
@@ -149,31 +149,13 @@ export class UdpBackend implements Backend {
         }),
         ownAddresses,
         offloads,
+        descriptors: named,
         release: () => releaseAll(cleanup),
       });
     } catch (error) {
       await releaseAll(cleanup);
       throw error;
     }
-  }
-
-  /** Opens this network's device from before, or a new one of the first free name. */
-  private async openDevice(
-    { config, networkId, logger }: BackendOptions,
-    queues: number,
-    offloads: OffloadLadder,
-  ): Promise<TunDevice> {
-    const [interfaces, routes] = await Promise.all([listInterfaces(), listRoutes()]);
-    const { name, exists } = chooseOverlayDevice(interfaces, networkId);
-    assertRouteIsFree(routes, config.network, name);
-    // For a new device the kernel picks the name, so that two daemons that start at once get one each.
-    const device = openTun({
-      name: exists ? name : 'flannel%d',
-      queues: offloads.wants('tun-multi-queue') ? queues : 1,
-      virtio: offloads.wants('tun-vnet'),
-    });
-    if (exists) logger.debug(`${device.name} is there from before`);
-    return device;
   }
 }
 

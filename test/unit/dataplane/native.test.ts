@@ -15,7 +15,6 @@ import {
   DecapBatch,
   deviceDeleted,
   EncapBatch,
-  notifySocket,
   openTun,
   openUdp,
   openWakeup,
@@ -23,6 +22,7 @@ import {
   setTunPersistent,
   signalWakeup,
 } from '../../../src/dataplane/native.js';
+import { notifySocket } from '../../../src/dataplane/passed-descriptors.js';
 import { FlannelError } from '../../../src/errors.js';
 import { address } from './arena.js';
 

@@ -222,6 +222,9 @@ class Node {
           failed,
           explain: () => assert.fail('nobody asks'),
           tap: { taps: [], device: 'flannel0', tunnelEnd: { address: 0, port: 8285 }, leaseOf: () => undefined },
+          descriptors: () => [],
+          park: () => Promise.resolve(),
+          resume: () => Promise.resolve(),
           stop: () => {
             this.events.push('backend stop');
             return Promise.resolve();

@@ -77,6 +77,7 @@ describe('the flag table', () => {
     'log-format',
     'source-check',
     'trusted-source',
+    'takeover',
     'cleanup',
     'vmodule',
     'log_backtrace_at',

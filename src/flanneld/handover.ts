@@ -1,0 +1,300 @@
+/**
+ * How a running agent makes room for the next one without a packet lost or overtaken (`flanneld --takeover`):
+ *
+ *     next                                            running
+ *      │ ── take over, version ──────────────────────►  │  same user or root? it forwards on
+ *      │ ◄── offer: snapshot, queues, sockets, token ── │
+ *      │  its workers stand ready, parked               │
+ *      │ ── ready ───────────────────────────────────►  │
+ *      │                                                │  its workers park; then the token is laid down
+ *      │ ◄── parked ─────────────────────────────────── │
+ *      │  takes the token; its workers go               │
+ *      │ ── running ─────────────────────────────────►  │  exits
+ *
+ * The token is one unit in an eventfd: whoever takes it may forward, so that a next one that is late, and a running one that
+ * has given it up, never both do. A next one that ends before it says "running" leaves the running one to go on.
+ */
+import {
+  chmodSync,
+  closeSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+
+import type { StoredDescriptor } from '../backend/descriptor-store.js';
+import { MessageChannel, MessageListener, type Message } from '../dataplane/message-channel.js';
+import { closeFd, openWakeup, signalWakeup } from '../dataplane/native.js';
+import { errorMessage, FlannelError } from '../errors.js';
+import type { Logger } from '../log.js';
+
+/** Of the messages and of what is handed over. Others are not understood. */
+const VERSION = 1;
+
+/** The next one loads and starts its threads meanwhile; packets flow. */
+const READY_MS = 30_000;
+/** Packets wait meanwhile. */
+const PARK_MS = 1000;
+const RUN_MS = 2000;
+/** A running agent answers at once, and exits within a second. */
+const ANSWER_MS = 5000;
+
+const SNAPSHOT = 'snapshot';
+const TOKEN = 'token';
+
+type Text =
+  | { readonly type: 'take-over'; readonly version: number; readonly prefix: string }
+  | { readonly type: 'offer'; readonly version: number; readonly names: readonly string[] }
+  | { readonly type: 'refused'; readonly reason: string }
+  | { readonly type: 'ready' | 'parked' | 'running' | 'leave' };
+
+/** Where an agent with that control socket waits for the next one. */
+export function handoverPath(controlSocket: string): string {
+  return `${controlSocket}.handover`;
+}
+
+/** What a running agent can hand over. */
+export interface Estate {
+  /** Where its network's keys begin. */
+  readonly prefix: string;
+  /** Why it cannot now, to be told. */
+  unfit(): string | undefined;
+  /** What its store has told it, as text. */
+  snapshot(): string | undefined;
+  descriptors(): readonly StoredDescriptor[];
+  /** Holds its workers. */
+  park(): Promise<void>;
+  resume(): Promise<void>;
+  /** Ends this process: another forwards (`taken`), or is to start from nothing. */
+  leave(taken: boolean): void;
+}
+
+/** The running agent's side. */
+export class HandoverServer {
+  readonly #path: string;
+  readonly #estate: Estate;
+  readonly #logger: Logger;
+  readonly #listener: MessageListener;
+  readonly #inode: number;
+  #busy = false;
+
+  /** @throws FlannelError `HOST` */
+  constructor(path: string, estate: Estate, logger: Logger) {
+    this.#path = path;
+    this.#estate = estate;
+    this.#logger = logger;
+    const own = `${path}.${process.pid}`;
+    rmSync(own, { force: true });
+    this.#listener = new MessageListener(own, (channel) => void this.#serve(channel));
+    chmodSync(own, 0o600);
+    renameSync(own, path);
+    this.#inode = statSync(path).ino;
+  }
+
+  close(): void {
+    this.#listener.close();
+    if (statSync(this.#path, { throwIfNoEntry: false })?.ino === this.#inode) rmSync(this.#path, { force: true });
+  }
+
+  async #serve(channel: MessageChannel): Promise<void> {
+    try {
+      const refusal = this.#busy ? 'another one is taking over' : await this.#refusal(channel);
+      if (refusal !== undefined) {
+        channel.send(text({ type: 'refused', reason: refusal }));
+        return;
+      }
+      this.#busy = true;
+      await this.#handOver(channel);
+    } catch (error) {
+      this.#logger.warn(`not taken over: ${errorMessage(error)}; going on`);
+    } finally {
+      this.#busy = false;
+      channel.close();
+    }
+  }
+
+  async #refusal(channel: MessageChannel): Promise<string | undefined> {
+    const user = channel.peerUser;
+    if (user !== 0 && user !== process.geteuid?.()) return `user ${user} may not take over`;
+    const request = parse(await channel.receive(ANSWER_MS));
+    if (request?.type !== 'take-over') return 'that is no request to take over';
+    if (request.prefix !== this.#estate.prefix) return `it serves the network at ${this.#estate.prefix}`;
+    return this.#estate.unfit();
+  }
+
+  async #handOver(channel: MessageChannel): Promise<void> {
+    const token = openWakeup();
+    const snapshot = snapshotDescriptor(`${this.#path}.snapshot`, this.#estate.snapshot() ?? '');
+    try {
+      const offered = [{ name: SNAPSHOT, fd: snapshot }, { name: TOKEN, fd: token }, ...this.#estate.descriptors()];
+      const offer = text({ type: 'offer', version: VERSION, names: offered.map(({ name }) => name) });
+      channel.send(
+        offer,
+        offered.map(({ fd }) => fd),
+      );
+      const answer = parse(await channel.receive(READY_MS));
+      if (answer?.type === 'leave') {
+        this.#logger.info('leaving, for another that starts in this place');
+        this.#estate.leave(false);
+        return;
+      }
+      if (answer?.type !== 'ready')
+        throw new Error(channel.ended ? 'the other one has ended' : 'the other one is not ready in time');
+      if (!(await this.#exchange(channel, token))) {
+        await this.#estate.resume();
+        throw new Error(channel.ended ? 'the other one has ended' : 'the other one does not run in time');
+      }
+      this.#logger.info('another one has taken over');
+      this.#estate.leave(true);
+    } finally {
+      closeSync(snapshot);
+      closeFd(token);
+    }
+  }
+
+  /** Whether the other one runs now; where not, it never will. */
+  async #exchange(channel: MessageChannel, token: number): Promise<boolean> {
+    if (!(await inTime(this.#estate.park(), PARK_MS))) return false;
+    signalWakeup(token);
+    channel.send(text({ type: 'parked' }));
+    const answer = parse(await channel.receive(RUN_MS));
+    if (answer?.type === 'running') return true;
+    // A process that has ended forwards nothing, whatever it has taken.
+    if (channel.ended || take(token)) return false;
+    return parse(await channel.receive(Infinity))?.type === 'running';
+  }
+}
+
+/** The next agent's side: what it was offered, until it runs or leaves it. */
+export class Predecessor {
+  readonly #channel: MessageChannel;
+  readonly #token: number;
+  /** As text; see `store-snapshot.ts`. */
+  readonly snapshot: string;
+  readonly descriptors: readonly StoredDescriptor[];
+
+  /**
+   * Asks the agent that listens at `path`. `undefined` where there is none.
+   * @throws FlannelError `CONTROL` when it refuses, or does not answer
+   */
+  static async ask(path: string, prefix: string, logger: Logger): Promise<Predecessor | undefined> {
+    let channel: MessageChannel;
+    try {
+      channel = MessageChannel.connect(path);
+    } catch {
+      return undefined;
+    }
+    try {
+      const user = channel.peerUser;
+      if (user !== 0 && user !== process.geteuid?.()) throw refusal(`${path} belongs to user ${user}`);
+      channel.send(text({ type: 'take-over', version: VERSION, prefix }));
+      const message = await channel.receive(ANSWER_MS);
+      const offer = parse(message);
+      if (offer?.type === 'refused') throw refusal(offer.reason);
+      if (message === undefined || offer?.type !== 'offer') throw refusal('it does not answer');
+      const handed = message.fds.map((fd, index) => ({ name: offer.names[index] ?? '', fd }));
+      if (offer.version === VERSION) return new Predecessor(channel, handed);
+      logger.warn(
+        `what is handed over is of version ${offer.version}, and this release reads ${VERSION}: it is ignored, and this one starts from nothing`,
+      );
+      handed.forEach(({ fd }) => closeFd(fd));
+      await leave(channel);
+      return undefined;
+    } catch (error) {
+      channel.close();
+      throw error;
+    }
+  }
+
+  private constructor(channel: MessageChannel, handed: readonly StoredDescriptor[]) {
+    this.#channel = channel;
+    const fdOf = (wanted: string): number => {
+      const fd = handed.find(({ name }) => name === wanted)?.fd;
+      if (fd === undefined) throw refusal(`it does not hand over its ${wanted}`);
+      return fd;
+    };
+    this.#token = fdOf(TOKEN);
+    const snapshot = fdOf(SNAPSHOT);
+    this.snapshot = readFileSync(snapshot, 'utf8');
+    closeFd(snapshot);
+    this.descriptors = handed.filter(({ name }) => name !== TOKEN && name !== SNAPSHOT);
+  }
+
+  /**
+   * Called when the workers of this process stand ready: resolves when they may go, and no other's do.
+   * @throws FlannelError `CONTROL` when the running agent goes on instead
+   */
+  async makeRoom(): Promise<void> {
+    this.#channel.send(text({ type: 'ready' }));
+    const answer = parse(await this.#channel.receive(ANSWER_MS));
+    if (answer?.type !== 'parked' || !take(this.#token)) throw refusal('it did not make room in time, and goes on');
+  }
+
+  /** Tells that packets flow here, and waits for the other one's end. */
+  async taken(): Promise<void> {
+    this.#channel.send(text({ type: 'running' }));
+    while (!this.#channel.ended && (await this.#channel.receive(ANSWER_MS)) !== undefined) continue;
+    this.#channel.close();
+  }
+
+  /** Makes the other one end: what it has handed over is of no use. */
+  leave(): Promise<void> {
+    return leave(this.#channel);
+  }
+}
+
+async function leave(channel: MessageChannel): Promise<void> {
+  channel.send(text({ type: 'leave' }));
+  await channel.receive(ANSWER_MS);
+  const gone = channel.ended;
+  channel.close();
+  if (!gone) throw refusal('it does not end');
+}
+
+function refusal(reason: string): FlannelError {
+  return new FlannelError('CONTROL', `cannot take over from the running flanneld: ${reason}`);
+}
+
+/** Takes the one unit of an eventfd, if nobody has. */
+function take(token: number): boolean {
+  try {
+    return readSync(token, Buffer.alloc(8)) === 8;
+  } catch {
+    return false;
+  }
+}
+
+/** An open file of that content that no path leads to. */
+function snapshotDescriptor(path: string, content: string): number {
+  writeFileSync(path, content, { mode: 0o600 });
+  try {
+    return openSync(path, 'r');
+  } finally {
+    rmSync(path, { force: true });
+  }
+}
+
+async function inTime(work: Promise<void>, ms: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(false), ms)));
+  const done = await Promise.race([work.then(() => true), late]);
+  clearTimeout(timer);
+  return done;
+}
+
+function text(message: Text): string {
+  return JSON.stringify(message);
+}
+
+function parse(message: Message | undefined): Text | undefined {
+  if (message === undefined) return undefined;
+  try {
+    return JSON.parse(message.text) as Text;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * That no restart costs a packet: 1,000 datagrams a second each way and a TCP stream between two pods, while the agent of
+ * one of their nodes makes room for the next. The service manager is a stand-in that keeps systemd's protocol.
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { ControlClient } from '../../../src/flannelctl/control-client.js';
+import { Cluster } from '../../harness/cluster.js';
+import { noCompiler } from '../../harness/compile.js';
+import type { TrafficAccount } from '../../harness/paced-traffic.js';
+import { untilReached } from '../../harness/pod-traffic.js';
+import {
+  compileRestartPrograms,
+  underServiceManager,
+  underTraffic,
+  type RestartPrograms,
+} from '../../harness/restarts.js';
+
+/** What a killed agent may have had in its hands, each way. */
+const HANDFUL = 64;
+
+describe('under traffic', { skip: noCompiler }, () => {
+  let cluster: Cluster;
+  let programs: RestartPrograms;
+
+  before(async () => {
+    cluster = await Cluster.create('loss', { nodes: 2 });
+    await cluster.startAll();
+    programs = await compileRestartPrograms(cluster.folder);
+  });
+  after(() => cluster?.dispose());
+
+  function assertOrderAndStream(account: TrafficAccount): void {
+    const { there, back, tcp } = account;
+    assert.deepEqual([there.outOfOrder, there.duplicates, back.outOfOrder, back.duplicates], [0, 0, 0, 0]);
+    assert.ok(there.sent > 2000 && back.sent > 2000 && tcp.bytes > 1_000_000, JSON.stringify(account));
+    assert.ok(tcp.intact, 'what TCP carried arrived as it was sent');
+  }
+
+  test('a restart by a service manager that keeps the descriptors loses nothing', async () => {
+    await underServiceManager(cluster, programs, async (manager) => {
+      assert.equal(await manager.tell('store', /^store/), 'store tun-0 udp-0');
+      const account = await underTraffic(cluster, programs, () => manager.untilReady('restart'));
+      assert.deepEqual([account.there.lost, account.back.lost], [0, 0], manager.log);
+      assertOrderAndStream(account);
+      assert.ok(manager.events.includes('ended 0'));
+      // The next one has them from the store as well.
+      assert.equal(await manager.tell('store', /^store/), 'store tun-0 udp-0');
+    });
+  });
+
+  test('kill -9 loses what the agent had in its hands, and no more', async () => {
+    await underServiceManager(cluster, programs, async (manager) => {
+      const account = await underTraffic(cluster, programs, () => manager.untilReady('kill'));
+      assert.ok(account.there.lost <= HANDFUL && account.back.lost <= HANDFUL, JSON.stringify(account));
+      assertOrderAndStream(account);
+    });
+  });
+
+  test('descriptors that do not fit are closed and dropped, and new ones are kept in their place', async () => {
+    await underServiceManager(cluster, programs, async (manager) => {
+      await cluster.putConfig({ Network: '10.5.0.0/16', Backend: { Type: 'udp', Port: 8286 } });
+      try {
+        await manager.untilReady('restart');
+        assert.match(manager.log, /packets that waited since the last run go on/);
+        assert.match(manager.log, /the network configuration has changed since the last run/);
+        await manager.untilReady('restart');
+        assert.equal(await manager.tell('store', /^store/), 'store tun-0 udp-0');
+        const { backend } = await new ControlClient(manager.controlSocket).status();
+        assert.equal(backend?.port, 8286);
+      } finally {
+        await cluster.putConfig({ Network: '10.5.0.0/16' });
+      }
+      await manager.untilReady('restart');
+      const [pod, peer] = cluster.pods;
+      await untilReached(pod, peer);
+    });
+  });
+
+  test('without room in the store the next agent starts as ever', async () => {
+    await underServiceManager(
+      cluster,
+      programs,
+      async (manager) => {
+        assert.equal(await manager.tell('store', /^store/), 'store');
+        await manager.untilReady('restart');
+        const [pod, peer] = cluster.pods;
+        await untilReached(pod, peer);
+      },
+      0,
+    );
+  });
+});

@@ -1,0 +1,129 @@
+/** `flanneld --takeover`: the next agent takes the running one's place while packets flow, or leaves it as it is. */
+import assert from 'node:assert/strict';
+import { readSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+import { MessageChannel, type Message } from '../../../src/dataplane/message-channel.js';
+import { closeFd } from '../../../src/dataplane/native.js';
+import { handoverPath } from '../../../src/flanneld/handover.js';
+import { Cluster, PREFIX, type ClusterNode } from '../../harness/cluster.js';
+import { noCompiler } from '../../harness/compile.js';
+import { untilReached } from '../../harness/pod-traffic.js';
+import { compileRestartPrograms, underTraffic, type RestartPrograms } from '../../harness/restarts.js';
+import { httpGet } from '../../harness/traffic.js';
+
+const PATIENCE_MS = 30_000;
+const HEALTH = '--healthz-port=9990';
+
+describe('a takeover', { skip: noCompiler }, () => {
+  let cluster: Cluster;
+  let node: ClusterNode;
+  let programs: RestartPrograms;
+
+  before(async () => {
+    cluster = await Cluster.create('takeover', { nodes: 2 });
+    await cluster.startAll([HEALTH]);
+    [node] = cluster.nodes;
+    programs = await compileRestartPrograms(cluster.folder);
+  });
+  after(() => cluster?.dispose());
+
+  const podsReachEachOther = async (): Promise<void> => {
+    const [pod, peer] = cluster.pods;
+    await untilReached(pod, peer);
+    await untilReached(peer, pod);
+  };
+
+  test('loses nothing, overtakes nothing, and ends the one before with 0', async () => {
+    const { subnetEnv } = node.running;
+    // Twice, for what was handed over can be handed over again.
+    for (let time = 0; time < 2; time++) {
+      const old = node.running;
+      const { there, back, tcp } = await underTraffic(cluster, programs, async () => {
+        await node.start(['--takeover', HEALTH]);
+        assert.equal((await old.ended()).status, 0, old.evidence);
+      });
+      const evidence = `${old.evidence}\n${node.running.evidence}`;
+      assert.deepEqual([there.lost, there.outOfOrder, there.duplicates], [0, 0, 0], evidence);
+      assert.deepEqual([back.lost, back.outOfOrder, back.duplicates], [0, 0, 0], evidence);
+      assert.ok(tcp.intact && tcp.bytes > 1_000_000, JSON.stringify(tcp));
+      assert.equal((await node.running.status()).pid, node.running.pid);
+      assert.deepEqual(node.running.subnetEnv, subnetEnv);
+      assert.equal((await httpGet(node.namespace, 'http://127.0.0.1:9990/readyz')).status, 200);
+    }
+  });
+
+  test('of another network is refused in one line, and the running one goes on', async () => {
+    const old = node.running;
+    const next = node.launch(['--takeover', '--etcd-prefix=/other']);
+    assert.equal((await next.ended()).status, 1);
+    assert.equal(next.said(/cannot take over .*serves the network at/).length, 1, next.evidence);
+    assert.doesNotMatch(next.output, /\n\s+at /);
+    node.daemon = old;
+    await podsReachEachOther();
+    assert.equal((await old.status()).pid, old.pid);
+  });
+
+  /** Plays the next agent up to where the running one has parked its workers. */
+  async function untilParked(): Promise<{ channel: MessageChannel; token: number; close: () => void }> {
+    const channel = MessageChannel.connect(handoverPath(node.running.controlSocket));
+    channel.send(JSON.stringify({ type: 'take-over', version: 1, prefix: PREFIX }));
+    const offer = await next(channel);
+    const { names } = JSON.parse(offer.text) as { names: string[] };
+    assert.deepEqual(names, ['snapshot', 'token', 'tun-0', 'udp-0', 'control', 'health']);
+    channel.send('{"type":"ready"}');
+    assert.equal((await next(channel)).text, '{"type":"parked"}');
+    const close = (): void => {
+      offer.fds.forEach(closeFd);
+      channel.close();
+    };
+    return { channel, token: offer.fds[1], close };
+  }
+
+  async function next(channel: MessageChannel): Promise<Message> {
+    return (await channel.receive(PATIENCE_MS)) ?? assert.fail(node.running.evidence);
+  }
+
+  const take = (token: number): number => readSync(token, Buffer.alloc(8));
+
+  test('by one that ends half way leaves the running one to go on, even with the token taken', async () => {
+    for (const taken of [false, true]) {
+      const { token, close } = await untilParked();
+      const workers = (await node.running.status()).backend?.workers ?? [];
+      assert.deepEqual([...new Set(workers.map(({ state }) => state))], ['parked']);
+      if (taken) assert.equal(take(token), 8);
+      close();
+      await podsReachEachOther();
+    }
+    await node.running.saying(/not taken over: the other one has ended; going on/);
+  });
+
+  test('by one that does not run in time leaves the running one to go on, and that one can never run', async () => {
+    const { channel, token, close } = await untilParked();
+    try {
+      assert.equal(await channel.receive(PATIENCE_MS), undefined);
+      assert.ok(channel.ended);
+      assert.throws(() => take(token), /EAGAIN/);
+      await node.running.saying(/not taken over: the other one does not run in time; going on/);
+      await podsReachEachOther();
+    } finally {
+      close();
+    }
+  });
+
+  test('is a start as ever where nobody runs', async () => {
+    await node.running.stop();
+    const daemon = await node.start(['--takeover', HEALTH]);
+    assert.equal(daemon.said(/nobody to take over from/).length, 1);
+    await podsReachEachOther();
+  });
+
+  test('is refused by an agent that a service manager runs', async () => {
+    await node.running.stop();
+    const old = await node.start([HEALTH], { environment: { NOTIFY_SOCKET: '@nobody-listens' } });
+    const refused = node.launch(['--takeover', HEALTH], { environment: { NOTIFY_SOCKET: '' } });
+    assert.equal((await refused.ended()).status, 1);
+    assert.equal(refused.said(/cannot take over .*service manager/).length, 1, refused.evidence);
+    node.daemon = old;
+    await podsReachEachOther();
+  });
+});
