@@ -1,6 +1,7 @@
 /** What the command lines of the benchmarks have in common. */
 import { CommanderError, InvalidArgumentError, type Command } from 'commander';
-import { UsageError, errorMessage } from '../src/errors.js';
+import { UsageError } from '../src/errors.js';
+import { complaint } from '../src/flannelctl/complaint.js';
 
 /**
  * Reads a command line (without `node` and the script's name).
@@ -22,10 +23,7 @@ export function parseCommandLine(
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return undefined;
-    const complaint = errorMessage(error)
-      .replace(/^error: /, '')
-      .replace(/\.$/, '');
-    throw new UsageError(`${complaint}; see --help`);
+    throw new UsageError(`${complaint(error)}; see --help`);
   }
 }
 
@@ -53,7 +51,7 @@ export function list<Name extends string>(what: string, known: readonly Name[]):
 export function oneOf<Name extends string>(known: readonly Name[]): (text: string) => Name {
   return (text) => {
     const found = known.find((name) => name === text);
-    if (found === undefined) throw new InvalidArgumentError(`expected ${known.join(' or ')}.`);
+    if (found === undefined) throw new InvalidArgumentError(`expected one of ${known.join(', ')}.`);
     return found;
   };
 }

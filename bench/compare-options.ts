@@ -1,5 +1,5 @@
 /** The command line of `npm run bench:compare`. */
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { UsageError } from '../src/errors.js';
 import { fraction } from '../src/flannelctl/packet-options.js';
 import { count, list, oneOf, parseCommandLine } from './command-line.js';
@@ -40,13 +40,12 @@ function buildCommand(): Command {
     .helpOption('-h, --help', 'explain and exit')
     .option('--rounds <count>', 'turns of each', count(2, 1000), 10)
     .option('--seconds <count>', 'length of a measurement', count(1, 3600), 2)
-    .option(
-      '--measure <list>',
-      `what to measure, of ${measures.join(', ')}`,
-      list('measure', measures),
-      DEFAULT_MEASURES,
+    .addOption(
+      new Option('--measure <list>', `what to measure, of ${measures.join(', ')}`)
+        .argParser(list('measure', measures))
+        .default(DEFAULT_MEASURES, DEFAULT_MEASURES.join(',')),
     )
-    .option('--mode <mode>', 'what the cable does', oneOf(modes), modes[0])
+    .option('--mode <mode>', `what the cable does, one of ${modes.join(', ')}`, oneOf(modes), modes[0])
     .option('--traced <1/n>', 'while "flannelctl trace --sample 1/N" runs on both nodes of this checkout', fraction)
     .addHelpText('after', EXAMPLES)
     .configureHelp({ helpWidth: 110 });

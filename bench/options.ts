@@ -84,7 +84,7 @@ function buildCommand(): Command {
         'ratios within a round are what counts.',
     )
     .helpOption('-h, --help', 'explain and exit')
-    .option('--quick', 'few short rounds of the most telling measures; ends within three minutes')
+    .option('--quick', 'a few short rounds of the most telling measures; ends within three minutes')
     .option('--rounds <count>', 'how often each contender has its turn (default: 5; 3 with --quick)', count(1, 1000))
     .option('--seconds <count>', 'length of a measurement (default: 3; 1 with --quick)', count(1, 3600))
     .option('--streams <count>', 'TCP streams of tcp-streams and tcp-both', count(1, 128), 8)
@@ -96,7 +96,7 @@ function buildCommand(): Command {
     )
     .option(
       '--contenders <list>',
-      `some only of ${STANDARD_CONTENDERS.join(', ')}`,
+      `only some of these: ${STANDARD_CONTENDERS.join(', ')}`,
       list('contender', STANDARD_CONTENDERS),
     )
     .option(
@@ -120,7 +120,7 @@ function buildCommand(): Command {
     .option('--output <folder>', 'where results go (default: bench/results/ and the time)')
     .option('--append', 'add the rounds to the results that the folder of --output has')
     .option('--render', 'measure nothing: report once more what the folder of --output has')
-    .option('--publish', 'let docs/performance.md show the results')
+    .option('--publish', 'write the results and their plots into docs/performance.md')
     .addHelpText('after', EXAMPLES)
     .configureHelp({ helpWidth: 110 });
 }

@@ -25,8 +25,16 @@ function buildCommand(): Command {
     .option('--seconds <count>', 'length of the traffic; 0 leaves it out', count(0, 86_400), 120)
     .option('--leases <count>', 'leases in etcd; 0 leaves the table out', count(0, 60_000), 10_000)
     .option('--changes <count>', 'changes in etcd', count(1, 99_999), 500)
+    .addHelpText('after', EXAMPLES)
     .configureHelp({ helpWidth: 110 });
 }
+
+const EXAMPLES = `
+Examples:
+  npm run bench:agent -- --seconds 0                the table only
+  npm run bench:agent -- --leases 0 --seconds 3600  an hour of traffic
+
+Exit status: 0 done, 1 it failed, 2 the command line is wrong.`;
 
 process.exitCode = await runProgram('bench:agent', async (signal) => {
   const command = parseCommandLine(buildCommand(), process.argv.slice(2), (text) => void process.stdout.write(text));

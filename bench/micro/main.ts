@@ -19,9 +19,17 @@ function buildCommand(): Command {
       'Times the steps that every packet pays for, in TypeScript and in native code, and what each allocates.',
     )
     .helpOption('-h, --help', 'explain and exit')
-    .argument('[WORD...]', 'only the steps whose names contain one of these, like: checksum, merge')
+    .argument('[WORD...]', 'only the steps whose names contain one of these')
+    .addHelpText('after', EXAMPLES)
     .configureHelp({ helpWidth: 110 });
 }
+
+const EXAMPLES = `
+Examples:
+  npm run bench:micro                      all steps; about a minute
+  npm run bench:micro -- lookup checksum   those with one of these words in their names
+
+Exit status: 0 done, 1 it failed, 2 the command line is wrong.`;
 
 function subjectsNamed(words: readonly string[]): Subject[] {
   const all = [
@@ -81,7 +89,9 @@ process.exitCode = await runProgram('bench:micro', async () => {
   const words = command.args;
   const rows = [...(await measure(subjectsNamed(words))), ...(await measureNative(words))];
   if (rows.length === 0)
-    throw new UsageError(`no step has ${words.join(' or ')} in its name; without words all are timed`);
+    throw new UsageError(
+      `no step has ${words.join(' or ')} in its name: try lookup, checksum, merge, or no word for all`,
+    );
   print(rows);
   return 0;
 });

@@ -73,7 +73,7 @@ export function lookup(leases: number): Subject {
   const table = tableOf(leases);
   const addresses = Int32Array.from(scattered(LOOKUPS, leases), (index) => subnet(index + 1).address + 7);
   return {
-    name: `look up, ${leases.toLocaleString('en')} leases`,
+    name: `lookup, ${leases.toLocaleString('en')} leases`,
     unitsPerCall: LOOKUPS,
     run() {
       let sum = 0;

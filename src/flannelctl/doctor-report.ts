@@ -44,8 +44,9 @@ function wordStatus(status: CheckResult['status'], paint: Paint): string {
 
 function summary(checks: readonly CheckResult[], paint: Paint): string {
   const count = (wanted: CheckResult['status']): number => checks.filter(({ status }) => status === wanted).length;
+  const warnings = `${count('warn')} ${count('warn') === 1 ? 'warning' : 'warnings'}`;
   const skipped = count('skip') === 0 ? '' : `, ${count('skip')} skipped`;
-  if (count('fail') > 0) return paint.bad(`${count('fail')} failed, ${count('warn')} to look at${skipped}`);
-  if (count('warn') > 0) return paint.warning(`nothing failed, ${count('warn')} to look at${skipped}`);
+  if (count('fail') > 0) return paint.bad(`${count('fail')} failed, ${warnings}${skipped}`);
+  if (count('warn') > 0) return paint.warning(`nothing failed, ${warnings}${skipped}`);
   return paint.good(`this node is well${skipped}`);
 }

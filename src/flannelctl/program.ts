@@ -15,6 +15,7 @@ import { addStatusCommand } from './commands/status.js';
 import { addTopCommand } from './commands/top.js';
 import { addTraceCommand } from './commands/trace.js';
 import { addVersionCommand } from './commands/version.js';
+import { complaint } from './complaint.js';
 import type { CommandContext } from './context.js';
 
 const EXIT_FAILURE = 1;
@@ -130,13 +131,8 @@ function beforeCommand(program: Command, error: CommanderError, args: readonly s
   );
 }
 
-/** Commander's message without its "error:", on one line, and where to read on. */
+/** What is wrong, on one line, and where to read on. */
 function usageMessage(program: Command, error: CommanderError, args: readonly string[]): string {
-  const text = errorMessage(error)
-    .replace(/^error: /, '')
-    .replace(/\.$/, '')
-    .replace(/^option '(--[a-z-]+).*?' argument '(.*?)' is invalid\. /s, "$1 '$2': ")
-    .replace(/^command-argument value '(.*?)' is invalid for argument '(.*?)'\. /s, "$2 '$1': ")
-    .concat(beforeCommand(program, error, args) ? ': options stand after the command' : '');
+  const text = complaint(error).concat(beforeCommand(program, error, args) ? ': options stand after the command' : '');
   return `${text}; see '${['flannelctl', ...commandNames(program, args), '--help'].join(' ')}'`;
 }

@@ -32,13 +32,21 @@ export const DEMO_PROGRAMS: readonly LabProgram[] = ['tcpdump', 'traceroute', 'i
 export const DOCKER_PROGRAMS: readonly LabProgram[] = ['dockerd', 'docker', 'busybox', 'nsenter', 'unshare'];
 
 /**
+ * Makes sure that namespaces can be made, entered and looked into.
+ * @throws FlannelError `LAB`
+ */
+export function requireRoot(): void {
+  if (process.getuid?.() !== 0) {
+    throw new FlannelError('LAB', 'this works with network namespaces and needs root: run it with sudo');
+  }
+}
+
+/**
  * Makes sure that a lab can be made here.
  * @throws FlannelError `LAB`, one line with all that is missing
  */
 export function requireLabMachine(programs: readonly LabProgram[]): void {
-  if (process.getuid?.() !== 0) {
-    throw new FlannelError('LAB', 'a lab makes network namespaces and needs root: run it with sudo');
-  }
+  requireRoot();
   const missing = programs.filter((program) => !isThere(program));
   if (missing.length > 0) {
     const packages = [...new Set(missing.map((program) => PACKAGES[program]))];

@@ -42,7 +42,7 @@ export function parseFuzzOptions(args: readonly string[], print: (text: string) 
     .helpOption('-h, --help', 'explain and exit')
     .option('--seconds <count>', `how long each target runs (default: ${DEFAULT_SECONDS})`, integer(1, 86_400))
     .option('--runs <count>', 'how often each target runs, instead', integer(1, MAX_RUNS))
-    .option('--target <list>', `some only of ${FUZZ_TARGETS.map(({ name }) => name).join(', ')}`, targets)
+    .option('--target <list>', `only some of these: ${FUZZ_TARGETS.map(({ name }) => name).join(', ')}`, targets)
     .option('--seed <number>', 'what chance begins with (default: chosen and printed)', integer(1, MAX_SEED))
     .addHelpText('after', '\nExit status: 0 nothing found, 1 something found, 2 the command line is wrong.')
     .configureHelp({ helpWidth: 110 });

@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { parseCommandLine } from '../../bench/command-line.js';
 import { runProgram } from '../../bench/program.js';
 import { paintFor } from '../../src/flannelctl/paint.js';
+import { requireRoot } from '../../src/lab/requirements.js';
 import { runAssault } from './assault.js';
 import { assaultReport } from './report.js';
 
@@ -32,6 +33,7 @@ const command = new Command('npm run hostile --')
 process.exitCode = await runProgram('hostile', async (signal) => {
   const parsed = parseCommandLine(command, process.argv.slice(2), (text) => void process.stdout.write(text));
   if (parsed === undefined) return 0;
+  requireRoot();
   const { packets, seed = 1 + Math.floor(Math.random() * MAX_SEED) } = parsed.opts<Parsed>();
   const say = (line: string): void => void process.stderr.write(`hostile: ${line}\n`);
   say(`seed ${seed}`);

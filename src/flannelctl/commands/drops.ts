@@ -1,16 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Command, InvalidArgumentError } from 'commander';
+import { Option, type Command } from 'commander';
 import { dropLines, dropSample, type DropLine, type DropSample } from '../../debug/drops.js';
 import { FlannelError } from '../../errors.js';
 import { type CommandContext, printJson, printLines } from '../context.js';
 import { ControlClient } from '../control-client.js';
 import { addDaemonOptions, addExamples, addJsonOption, type DaemonOptions, type JsonOption } from '../options.js';
+import { duration } from '../packet-options.js';
 import { CLEAR_SCREEN, paintFor, type Paint } from '../paint.js';
 import { formatTable } from '../table.js';
 import { wordCount, wordDuration } from '../wording.js';
 
 interface DropsOptions extends DaemonOptions, JsonOption {
   readonly watch?: true;
+  /** Milliseconds. */
   readonly interval: number;
 }
 
@@ -25,7 +27,7 @@ export function addDropsCommand(program: Command, context: CommandContext): void
         '--json as well, it prints an object a line.',
     )
     .option('--watch', 'go on until it is interrupted')
-    .option('--interval <seconds>', 'time between two looks', interval, 1);
+    .addOption(new Option('--interval <time>', 'time between two looks').argParser(duration).default(1000, '1s'));
   addDaemonOptions(addJsonOption(command), context);
   addExamples(command, [
     ['flannelctl drops', 'what is dropped just now'],
@@ -36,7 +38,7 @@ export function addDropsCommand(program: Command, context: CommandContext): void
     const client = new ControlClient(options.socket);
     const paint = paintFor(context.stdout, context.env);
     for (let before = await look(client); ;) {
-      await sleep(options.interval * 1000);
+      await sleep(options.interval);
       const after = await look(client);
       const lines = dropLines(before, after);
       const seconds = (after.atMs - before.atMs) / 1000;
@@ -92,12 +94,4 @@ function dropTable(lines: readonly DropLine[], paint: Paint): string[] {
 function lastPacket({ last }: DropLine, paint: Paint): string[] {
   if (last === null) return [];
   return [paint.faint(`  last ${wordDuration(last.ageSeconds * 1000)} ago: ${last.text}`)];
-}
-
-function interval(text: string): number {
-  const seconds = Number(text);
-  if (!/^\d{1,4}(\.\d{1,3})?$/.test(text) || seconds <= 0) {
-    throw new InvalidArgumentError('expected seconds, more than 0.');
-  }
-  return seconds;
 }

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { requireRoot } from '../../lab/requirements.js';
 import type { CommandContext } from '../context.js';
 import { addExamples } from '../options.js';
 import { addLabBreakCommand } from './lab-break.js';
@@ -28,6 +29,8 @@ export function addLabCommand(program: Command, context: CommandContext): void {
     ['flannelctl lab up', 'build a lab that stays'],
     ['flannelctl lab exec pod1a -- ping -c 3 pod2a', 'and use it'],
   ]);
+  // Whoever may not look into a lab's folder and processes would take it for a broken one.
+  lab.hook('preAction', requireRoot);
   addLabDemoCommand(lab, context);
   addLabUpCommand(lab, context);
   addLabStatusCommand(lab, context);

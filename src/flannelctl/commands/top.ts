@@ -44,11 +44,7 @@ export function addTopCommand(program: Command, context: CommandContext): void {
     .addOption(new Option('--interval <time>', 'time between two refreshes').argParser(duration).default(2000, '2s'))
     .addOption(new Option('--duration <time>', 'end after this time, such as 30s or 5m').argParser(duration))
     .option('--once', 'end after one interval')
-    .addOption(
-      new Option('--sample <1/n>', 'look at one packet in so many')
-        .argParser(fraction)
-        .default(undefined, 'by the load'),
-    );
+    .option('--sample <1/n>', 'look at one packet in so many (default: chosen by how many there are)', fraction);
   addDaemonOptions(addJsonOption(command), context);
   addExamples(command, [
     ['flannelctl top', 'who uses the bandwidth'],

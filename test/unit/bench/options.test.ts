@@ -64,7 +64,7 @@ const WRONG: readonly (readonly [args: string, complaint: RegExp])[] = [
   ['--rounds 2.5', /whole number/],
   ['--seconds -1', /whole number/],
   ['--streams 129', /from 1 to 128/],
-  ['--from node', /expected pod or host/],
+  ['--from node', /expected one of pod, host/],
   ['--mode fast', /no mode "fast".*offloads, wire, wire-no-gro/],
   ['--measure tcp,speed', /no measure "speed"/],
   ['--contenders ipip', /no contender "ipip"/],

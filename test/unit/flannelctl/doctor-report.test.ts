@@ -15,7 +15,7 @@ test('a few skipped checks say why, each in its line', () => {
     '             → start it',
     'skip  lease  the agent does not answer',
     '',
-    '1 failed, 0 to look at, 1 skipped',
+    '1 failed, 0 warnings, 1 skipped',
   ]);
 });
 
@@ -29,7 +29,7 @@ test('many are one line, below what can be told', () => {
       'ok    forwarding  net.ipv4.ip_forward is on',
       'skip  4 checks had nothing to look at: lease, public-ip, device, mtu',
       '',
-      '1 failed, 0 to look at, 4 skipped',
+      '1 failed, 0 warnings, 4 skipped',
     ],
   );
 });
