@@ -40,6 +40,13 @@ export class NetworkConfigError extends FlannelError {
   }
 }
 
+/** Why a file could not be used: Node's message without its code, its system call and the path, which the caller names. */
+export function fileErrorMessage(error: unknown): string {
+  return errorMessage(error)
+    .replace(/^E[A-Z0-9]+: /, '')
+    .replace(/, [a-z]+(?: '.*')?$/, '');
+}
+
 /** The one line to show for anything that was thrown: never a stack trace. */
 export function errorMessage(error: unknown): string {
   const text = error instanceof Error ? error.message || error.name : String(error);

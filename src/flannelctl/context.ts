@@ -4,6 +4,9 @@ import type { Readable } from 'node:stream';
 export interface TextSink {
   write(text: string | Uint8Array): unknown;
   readonly isTTY?: boolean;
+  /** Of a terminal: its size in characters. */
+  readonly rows?: number;
+  readonly columns?: number;
 }
 
 /**

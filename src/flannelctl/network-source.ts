@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { FlannelError, UsageError, errorMessage } from '../errors.js';
+import { FlannelError, UsageError, fileErrorMessage } from '../errors.js';
 import type { CommandContext } from './context.js';
 
 /** No configuration is longer; whatever is, is another file. */
@@ -37,7 +37,7 @@ export async function readNetworkSource(argument: string, context: CommandContex
     return { text: bytes.toString('utf8').trim(), name: argument };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    const why = code === 'ENOENT' ? 'no such file' : errorMessage(error);
+    const why = code === 'ENOENT' ? 'no such file' : fileErrorMessage(error);
     throw new FlannelError('HOST', `cannot read ${argument}: ${why}`, { cause: error });
   }
 }

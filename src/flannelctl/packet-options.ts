@@ -1,9 +1,12 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { compileFilter } from '../debug/compile-filter.js';
+import { DROP_REASONS } from '../dataplane/drop-reasons.js';
 import { UsageError } from '../errors.js';
 import type { TapRequest } from '../observe/tap-protocol.js';
 import { addDaemonOptions, type DaemonOptions } from './options.js';
 import type { CommandContext } from './context.js';
+
+const REASONS = DROP_REASONS.map(({ name }) => name);
 
 /** What {@link addPacketOptions} fills: which packets a command is about. */
 export interface PacketOptions extends DaemonOptions {
@@ -12,6 +15,8 @@ export interface PacketOptions extends DaemonOptions {
   readonly reason?: readonly string[];
   readonly direction?: 'encap' | 'decap';
   readonly count?: number;
+  /** Milliseconds. */
+  readonly duration?: number;
   readonly sample: number;
 }
 
@@ -21,7 +26,11 @@ export function addPacketOptions(command: Command, context: Pick<CommandContext,
     .argument('[filter...]', 'which inner packets: a pcap filter, such as host 10.5.2.3 and tcp port 80')
     .option('--outer <filter>', 'which datagrams around them: a pcap filter, such as host 192.0.2.7')
     .option('--drops', 'only packets that were dropped')
-    .option('--reason <reason>', 'only packets dropped for this reason; may be repeated', addReasons)
+    .option(
+      '--reason <reason>',
+      'only packets dropped for this reason, or these, separated by commas; may be repeated',
+      addReasons,
+    )
     .addOption(
       new Option('--direction <direction>', 'only from pods to the underlay, or the way back').choices([
         'encap',
@@ -29,6 +38,7 @@ export function addPacketOptions(command: Command, context: Pick<CommandContext,
       ]),
     )
     .option('--count <packets>', 'end after so many', positive)
+    .addOption(new Option('--duration <time>', 'end after this time, such as 30s or 5m').argParser(duration))
     .addOption(new Option('--sample <1/n>', 'look at one packet in so many').argParser(fraction).default(1, '1/1'));
   return addDaemonOptions(command, context);
 }
@@ -66,7 +76,9 @@ export function positive(text: string): number {
 }
 
 function addReasons(text: string, earlier: readonly string[] = []): readonly string[] {
-  return [...earlier, ...text.split(',')];
+  const given = text.split(',');
+  if (given.every((reason) => REASONS.includes(reason))) return [...earlier, ...given];
+  throw new InvalidArgumentError(`expected some of ${REASONS.join(', ')}.`);
 }
 
 /** Reads `1/N`; returns the N. */

@@ -9,9 +9,6 @@ export interface Paint {
   faint(text: string): string;
 }
 
-/** Of ECMA-48: the cursor to the top left corner, and everything below it erased. */
-export const CLEAR_SCREEN = '\x1b[H\x1b[J';
-
 /**
  * The paint for a sink: colours on a terminal, unless `NO_COLOR` is set to anything (https://no-color.org) or the
  * terminal says that it has none. The codes are SGR of ECMA-48; Node's own `styleText` is younger than Node 20.0.

@@ -28,8 +28,8 @@ export function topReport(answer: TopAnswer, paint: Paint): string[] {
   const { node, seconds, total, sampledEvery, pairs, flows } = answer;
   const sample = sampledEvery === 1 ? 'every packet' : `one packet in ${wordCount(sampledEvery)}`;
   const rate = `${megabits(total.bytes, seconds)} Mbit/s, ${perSecond(total.packets, seconds)} packets/s`;
-  const head = `${node}: ${rate}; ${sample} of ${seconds.toFixed(1)} s`;
-  if (pairs.length === 0) return [head, '', 'no packets'];
+  const head = `${node}: ${rate}; looked at ${sample} for ${seconds.toFixed(1)} s`;
+  if (pairs.length === 0) return [head, '', 'no packets passed'];
   const end = (address: string, port: number | null): string => (port === null ? address : `${address}:${port}`);
   return [
     head,

@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FlannelError } from '../errors.js';
+import { FlannelError, UsageError } from '../errors.js';
 import { runCommand } from '../host/command.js';
 import { parseIpv4, formatIpv4 } from '../packet/address.js';
 import { EtcdGateway } from './etcd-gateway.js';
@@ -109,13 +109,13 @@ export const FAULTS: Readonly<Record<FaultName, Fault>> = {
 /**
  * Breaks something.
  * @returns what was done, in words
- * @throws FlannelError `LAB` for a node that is not there, or a pair for a fault that has none
+ * @throws UsageError for a pair that the fault has not; FlannelError `LAB` for a node that is not there
  */
 export async function breakLab(plan: LabPlan, fault: FaultName, node: string, peer?: string): Promise<string> {
   if (peer !== undefined && fault !== 'firewall') {
-    throw new FlannelError('LAB', `the fault "${fault}" strikes one node: --peer goes with "firewall" only`);
+    throw new UsageError(`the fault "${fault}" strikes one node: --peer goes with "firewall" only`);
   }
-  if (peer === node) throw new FlannelError('LAB', `--peer ${node}: name another node than --node`);
+  if (peer === node) throw new UsageError(`--peer ${node}: name another node than --node`);
   requireLabMachine(fault === 'firewall' ? ['nft'] : []);
   return FAULTS[fault].break({
     plan,

@@ -221,8 +221,11 @@ export class Lab {
       signal.throwIfAborted();
     }
     if (plan.runtime === 'netns') {
+      const pods = plan.nodes.length * plan.nodes[0].pods.length;
       progress(
-        `${plan.nodes.length * plan.nodes[0].pods.length} pods on ${plan.bridge}, their gateway the node's first address`,
+        pods === 0
+          ? `no pods; ${plan.bridge} on every node`
+          : `${pods} pods on ${plan.bridge}, their gateway the node's first address`,
       );
     }
   }

@@ -1,6 +1,6 @@
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { parse, format } from 'node:path';
-import { FlannelError, errorMessage } from '../../errors.js';
+import { FlannelError, fileErrorMessage } from '../../errors.js';
 import { VERSION } from '../../version.js';
 import {
   enhancedPacket,
@@ -60,6 +60,11 @@ export class CaptureWriter {
     this.missing = records;
   }
 
+  /** How many files there have been, the one that is written included. */
+  get files(): number {
+    return this.number;
+  }
+
   /** Completes the file. */
   close(): void {
     this.finish();
@@ -97,8 +102,8 @@ export class CaptureWriter {
  */
 export function numberedFiles(path: string, keep = Infinity): OpenOutput {
   return (number) => {
-    const descriptor = attempt(path, () => openSync(fileName(path, number), 'w', 0o600));
-    if (number > keep) rmSync(fileName(path, number - keep), { force: true });
+    const descriptor = attempt(path, () => openSync(captureFileName(path, number), 'w', 0o600));
+    if (number > keep) rmSync(captureFileName(path, number - keep), { force: true });
     return {
       write: (bytes) => attempt(path, () => writeAll(descriptor, bytes)),
       close: () => closeSync(descriptor),
@@ -106,7 +111,8 @@ export function numberedFiles(path: string, keep = Infinity): OpenOutput {
   };
 }
 
-function fileName(path: string, number: number): string {
+/** The name of the file of a number, from 1: `FILE.pcapng`, `FILE-2.pcapng`. */
+export function captureFileName(path: string, number: number): string {
   if (number === 1) return path;
   const { dir, name, ext } = parse(path);
   return format({ dir, name: `${name}-${number}`, ext });
@@ -120,6 +126,6 @@ function attempt<T>(path: string, action: () => T): T {
   try {
     return action();
   } catch (error) {
-    throw new FlannelError('HOST', `cannot write the capture ${path}: ${errorMessage(error)}`, { cause: error });
+    throw new FlannelError('HOST', `cannot write the capture ${path}: ${fileErrorMessage(error)}`, { cause: error });
   }
 }

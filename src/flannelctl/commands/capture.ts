@@ -1,13 +1,12 @@
 import { Option, type Command } from 'commander';
 import { captureInterfaces, capturedPackets, type CaptureSettings } from '../../debug/capture/captured-packets.js';
-import { CaptureWriter, numberedFiles, type OpenOutput } from '../../debug/capture/capture-file.js';
+import { CaptureWriter, captureFileName, numberedFiles, type OpenOutput } from '../../debug/capture/capture-file.js';
 import { UsageError } from '../../errors.js';
 import { printLines, type CommandContext } from '../context.js';
 import { ControlClient } from '../control-client.js';
 import { addExamples } from '../options.js';
 import {
   addPacketOptions,
-  duration,
   fileSize,
   packetRequest,
   positive,
@@ -19,7 +18,6 @@ import { wordPlural } from '../wording.js';
 
 interface CaptureOptions extends PacketOptions {
   readonly write: string;
-  readonly duration?: number;
   readonly snaplen: number;
   readonly rotate?: number;
   readonly keep?: number;
@@ -43,7 +41,6 @@ export function addCaptureCommand(program: Command, context: CommandContext): vo
         'identification and checksum of the outer headers are not those of the wire. Ends with Ctrl-C.',
     )
     .requiredOption('-w, --write <file>', 'the file to write, or - for standard output')
-    .addOption(new Option('--duration <time>', 'end after this time, such as 30s or 5m').argParser(duration))
     .addOption(
       new Option('--snaplen <bytes>', 'bytes of each packet to keep').argParser(positive).default(WHOLE_PACKETS, 'all'),
     )
@@ -84,13 +81,20 @@ export function addCaptureCommand(program: Command, context: CommandContext): vo
         lost: ({ ring, reader }) => writer?.lost(ring + reader),
       });
       const complaint = describeLoss(loss);
-      const into = options.write === '-' ? '' : ` into ${options.write}`;
+      const into = intoWhat(options, writer?.files ?? 1);
       printLines(context.stderr, [`flannelctl: captured ${wordPlural(packets, 'packet')}${into}`]);
       if (complaint !== undefined) printLines(context.stderr, [`flannelctl: ${complaint}`]);
     } finally {
       writer?.close();
     }
   });
+}
+
+/** Where the packets are; of files that were rotated, those that are kept. */
+function intoWhat({ write, keep = Infinity }: CaptureOptions, files: number): string {
+  if (write === '-') return '';
+  const [first, last] = [Math.max(1, files - keep + 1), files].map((number) => captureFileName(write, number));
+  return first === last ? ` into ${last}` : ` into ${first} to ${last}`;
 }
 
 function outputFor({ write, rotate, keep }: CaptureOptions, { stdout }: CommandContext): OpenOutput {

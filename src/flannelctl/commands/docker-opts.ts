@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { FlannelError, errorMessage } from '../../errors.js';
+import { FlannelError, fileErrorMessage } from '../../errors.js';
 import { formatPrefix, parsePrefix } from '../../packet/address.js';
 import { type CommandContext, printJson, printLines } from '../context.js';
 import { dockerOptions, parseAssignments } from '../docker-options.js';
@@ -74,7 +74,7 @@ async function writeDockerFile(path: string, text: string): Promise<void> {
   try {
     await writeFile(path, text);
   } catch (error) {
-    throw new FlannelError('HOST', `cannot write ${path}: ${errorMessage(error)}`, { cause: error });
+    throw new FlannelError('HOST', `cannot write ${path}: ${fileErrorMessage(error)}`, { cause: error });
   }
 }
 
@@ -84,7 +84,7 @@ async function readSubnetFile(path: string): Promise<Record<string, string>> {
     return parseAssignments(await readFile(path, 'utf8'));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
-    throw new FlannelError('HOST', `cannot read ${path}: ${errorMessage(error)}`, { cause: error });
+    throw new FlannelError('HOST', `cannot read ${path}: ${fileErrorMessage(error)}`, { cause: error });
   }
 }
 

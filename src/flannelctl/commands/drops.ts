@@ -6,8 +6,9 @@ import { type CommandContext, printJson, printLines } from '../context.js';
 import { ControlClient } from '../control-client.js';
 import { addDaemonOptions, addExamples, addJsonOption, type DaemonOptions, type JsonOption } from '../options.js';
 import { duration } from '../packet-options.js';
-import { CLEAR_SCREEN, paintFor, type Paint } from '../paint.js';
+import { paintFor, type Paint } from '../paint.js';
 import { formatTable } from '../table.js';
+import { showInPlace } from '../terminal.js';
 import { wordCount, wordDuration } from '../wording.js';
 
 interface DropsOptions extends DaemonOptions, JsonOption {
@@ -41,12 +42,12 @@ export function addDropsCommand(program: Command, context: CommandContext): void
       await sleep(options.interval);
       const after = await look(client);
       const lines = dropLines(before, after);
-      const seconds = (after.atMs - before.atMs) / 1000;
+      const seconds = Math.round(after.atMs - before.atMs) / 1000;
       if (options.json && options.watch) context.stdout.write(`${JSON.stringify(answer(lines, seconds))}\n`);
       else if (options.json) printJson(context, answer(lines, seconds));
       else {
-        if (options.watch && context.stdout.isTTY === true) context.stdout.write(CLEAR_SCREEN);
-        printLines(context.stdout, dropTable(lines, paint));
+        const show = options.watch && context.stdout.isTTY === true ? showInPlace : printLines;
+        show(context.stdout, dropTable(lines, paint));
       }
       if (!options.watch) return;
       before = after;

@@ -39,8 +39,9 @@ export function addLabUpCommand(lab: Command, context: CommandContext): void {
       try {
         const up = await Lab.up(wanted, { signal, progress });
         const silent = await up.settle(SETTLE_MS, signal).catch(() => []);
-        if (silent.length === 0) progress('pods reach each other across nodes');
-        else context.stderr.write(`flannelctl: warning: no answer to a ping: ${silent.join(', ')}\n`);
+        const pinged = options.nodes > 1 && options.pods > 0;
+        if (silent.length === 0 && pinged) progress('pods reach each other across nodes');
+        if (silent.length > 0) context.stderr.write(`flannelctl: warning: no answer to a ping: ${silent.join(', ')}\n`);
         return up;
       } catch (error) {
         if (!signal.aborted) throw error;

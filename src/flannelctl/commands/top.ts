@@ -10,7 +10,8 @@ import { ControlClient } from '../control-client.js';
 import { interruptible } from '../lab-options.js';
 import { addDaemonOptions, addExamples, addJsonOption, type DaemonOptions, type JsonOption } from '../options.js';
 import { duration, fraction, positive } from '../packet-options.js';
-import { CLEAR_SCREEN, paintFor } from '../paint.js';
+import { paintFor } from '../paint.js';
+import { showInPlace } from '../terminal.js';
 import { topReport, type TopAnswer } from '../top-report.js';
 import { describeLoss } from '../watch-packets.js';
 
@@ -25,6 +26,8 @@ interface TopOptions extends DaemonOptions, JsonOption {
 
 /** Headers with all their options; the daemon sends no less. */
 const TOP_BYTES = 128;
+/** What a terminal shows beside the lines of the tables: the head, two titles, two empty lines, the cursor's. */
+const ROWS_BESIDE = 6;
 /** Between two looks at the counters, to tell how much of the traffic to look at. */
 const RATE_MS = 200;
 
@@ -74,14 +77,20 @@ async function show(options: TopOptions, context: CommandContext, signal: AbortS
       printJson(context, answer);
       return;
     }
-    if (live) context.stdout.write(CLEAR_SCREEN);
-    printLines(context.stdout, topReport(answer, paint));
+    if (live) showInPlace(context.stdout, topReport(forRows(answer, context.stdout.rows), paint));
+    else printLines(context.stdout, topReport(answer, paint));
     const complaint = describeLoss(answer.lost);
     if (complaint !== undefined) printLines(context.stderr, [`flannelctl: ${complaint}`]);
     if (options.once || performance.now() >= endMs) return;
     every = options.sample ?? sampleFor((await packetsOf(client)) - before, seconds);
     if (!live) printLines(context.stdout, ['']);
   }
+}
+
+/** As many lines of both tables as a terminal of so many rows has room for. */
+function forRows(answer: TopAnswer, rows: number | undefined): TopAnswer {
+  const lines = Math.max(1, Math.floor(((rows || Infinity) - ROWS_BESIDE) / 2));
+  return { ...answer, pairs: answer.pairs.slice(0, lines), flows: answer.flows.slice(0, lines) };
 }
 
 /** What passes in a time. */
@@ -116,7 +125,7 @@ async function collect(
   return {
     time: new Date().toISOString(),
     node: publicIP,
-    seconds: (performance.now() - startedMs) / 1000,
+    seconds: Math.round(performance.now() - startedMs) / 1000,
     by,
     sampledEvery: every,
     records: sketch.records,

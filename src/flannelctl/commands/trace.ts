@@ -44,7 +44,8 @@ export function addTraceCommand(program: Command, context: CommandContext): void
     const paint = paintFor(context.stdout, context.env);
     const statistics = new PacketStatistics();
     const lines = new LineBatch(context);
-    const loss = await watchPackets(new ControlClient(options.socket), request, options, context, {
+    const limits = { count: options.count, durationMs: options.duration };
+    const loss = await watchPackets(new ControlClient(options.socket), request, limits, context, {
       packet(event, hello) {
         const line = options.json ? JSON.stringify(tracedPacket(event, hello)) : dress(traceLine(event, hello), paint);
         lines.add(line);
@@ -85,6 +86,7 @@ function statisticsTable(statistics: PacketStatistics, paint: Paint): string[] {
     .map(({ direction, verdict, reason, shown, packets, bytes }) => [
       ...[direction, verdict, reason ?? '', wordCount(shown), wordCount(packets), wordCount(bytes)],
     ]);
+  if (rows.length === 0) return ['no packet was shown'];
   return formatTable(
     [
       { title: 'DIRECTION' },

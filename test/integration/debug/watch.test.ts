@@ -384,7 +384,7 @@ describe('people who watch packets', () => {
     const refused: readonly (readonly [readonly string[], number, RegExp])[] = [
       [['trace', 'hst 10.5.2.3'], 2, /^flannelctl: bad filter 'hst 10\.5\.2\.3': .*syntax error/],
       [['trace', '--outer', 'port x'], 2, /^flannelctl: bad filter 'port x'/],
-      [['trace', '--reason', 'whim'], 1, /'whim' is no drop reason: choose from not-ipv4, /],
+      [['trace', '--reason', 'whim'], 2, /--reason 'whim': expected some of not-ipv4, /],
       [['trace', '--sample', '5'], 2, /1\/1000/],
       [['capture'], 2, /--write/],
       [['capture', '-w', '/nowhere/x.pcapng'], 1, /cannot write the capture \/nowhere\/x\.pcapng: ENOENT/],

@@ -239,7 +239,8 @@ describe('captures', () => {
     assert.throws(
       () => numberedFiles(join(folder, 'file', 'x.pcapng'))(1),
       (error) =>
-        error instanceof FlannelError && /^cannot write the capture .*file\/x\.pcapng: ENOTDIR/.test(error.message),
+        error instanceof FlannelError &&
+        /^cannot write the capture .*file\/x\.pcapng: not a directory$/.test(error.message),
     );
   });
 });

@@ -174,7 +174,7 @@ test('the tables have rates, shares and what is dropped', () => {
   } as const;
   const paint = paintFor({ write: () => true }, {});
   assert.deepEqual(topReport(answer, paint), [
-    '192.168.64.1: 5.0 Mbit/s, 501 packets/s; one packet in 1,000 of 2.0 s',
+    '192.168.64.1: 5.0 Mbit/s, 501 packets/s; looked at one packet in 1,000 for 2.0 s',
     '',
     'PAIRS OF SUBNETS  FROM         TO           MBIT/S  PACKETS/S  SHARE  DROPPED',
     'encap             10.5.1.0/24  10.5.2.0/24     5.0        500  100 %',
@@ -183,7 +183,10 @@ test('the tables have rates, shares and what is dropped', () => {
     'encap  udp       10.5.1.6:1111  10.5.2.7:7777     5.0        500  100 %',
     'encap  udp       10.5.1.9:1111  10.5.9.9:7777   0.000        0.5  0.0 %    100 %',
   ]);
-  assert.deepEqual(topReport({ ...answer, sampledEvery: 1, pairs: [], flows: [] }, paint).slice(1), ['', 'no packets']);
+  assert.deepEqual(topReport({ ...answer, sampledEvery: 1, pairs: [], flows: [] }, paint).slice(1), [
+    '',
+    'no packets passed',
+  ]);
 });
 
 test('what cannot be done is refused in one line', async (t) => {

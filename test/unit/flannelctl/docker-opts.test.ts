@@ -111,7 +111,7 @@ test('a file that cannot be written is one line', async (t) => {
   const folder = await temporaryFolder(t);
   const result = await flannelctl(['docker-opts', '-f', join(folder, 'absent'), '-d', join(folder, 'no/such/file')]);
   assert.equal(result.status, 1);
-  assert.match(result.stderr, /flannelctl: cannot write .*no\/such\/file: ENOENT/);
+  assert.match(result.stderr, /flannelctl: cannot write .*no\/such\/file: no such file or directory\n$/);
 });
 
 test('standard output is a file like any other', async (t) => {
