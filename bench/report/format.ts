@@ -7,7 +7,8 @@ const MOST_DECIMALS = 3;
 /** Three significant digits, thousands separated: `9.87`, `0.655`, `183,000`. */
 export function formatFigure(value: number): string {
   if (value === 0) return '0';
-  const magnitude = Math.floor(Math.log10(Math.abs(value)));
+  // Of the rounded value: 9.999 is 10.0.
+  const magnitude = Math.floor(Math.log10(Math.abs(Number(value.toPrecision(3)))));
   if (magnitude < 2) return value.toFixed(Math.min(2 - magnitude, MOST_DECIMALS));
   const unit = 10 ** (magnitude - 2);
   return (Math.round(value / unit) * unit).toLocaleString('en');

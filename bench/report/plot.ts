@@ -62,9 +62,12 @@ function drawChart(title: string, subtitle: string, groups: readonly Group[]): s
   const labelWidth = Math.max(...bars.map(({ label }) => label.length)) * CHARACTER_WIDTH;
   const left = MARGIN + labelWidth + 10;
   const scale = (WIDTH - left - VALUE_WIDTH - MARGIN) / Math.max(...bars.map(({ spread }) => spread.max));
+  // What machines drift by between rounds makes it another figure than the ratio of two bars.
+  const hasRatios = bars.some(({ ratio }) => ratio !== undefined);
+  const ofRatios = hasRatios ? `; × ${BASE_CONTENDER}: median of the rounds’ ratios` : '';
   const parts = [
     text(MARGIN, 28, title, 'font-size="17" font-weight="bold" fill="#222"'),
-    text(MARGIN, 48, `${subtitle}; bar: median, line: lowest to highest round`, 'fill="#666"'),
+    text(MARGIN, 48, `${subtitle}; bar: median, line: lowest to highest round${ofRatios}`, 'fill="#666"'),
   ];
   let y = TITLE_HEIGHT;
   for (const group of groups) {
