@@ -1,29 +1,45 @@
-/** `npm run simulate -- --steps N --seed S`: the lease logic of several nodes against a model of etcd. */
-import { parseArgs } from 'node:util';
-import { errorMessage } from '../../src/errors.js';
+/** `npm run simulate`: the lease logic of several nodes against a model of etcd. */
+import { Command, InvalidArgumentError } from 'commander';
+import { parseCommandLine } from '../../bench/command-line.js';
+import { UsageError, errorMessage } from '../../src/errors.js';
 import { simulate } from './simulate.js';
 
-const USAGE = 'usage: npm run simulate -- [--steps N] [--seed S]';
+const DEFAULT_STEPS = 1_000_000;
+const MAX_SEED = 2 ** 31;
+/** How many steps pass between two lines on how far it is. */
+const STEPS_A_LINE = 1_000_000;
+
+const command = new Command('npm run simulate --')
+  .usage('[OPTIONS]')
+  .description(
+    'Runs the lease logic of several nodes, with its clock and timers, over a network and a model of etcd that fail in ' +
+      'every way that chance finds. Ends at the first thing that must not be, and says with which seed it comes again.',
+  )
+  .helpOption('-h, --help', 'explain and exit')
+  .option('--steps <count>', 'how many', wholeNumber, DEFAULT_STEPS)
+  .option('--seed <number>', 'what chance begins with (default: of the moment, and printed)', wholeNumber)
+  .addHelpText('after', '\nExit status: 0 nothing that must not be, 1 something, 2 the command line is wrong.')
+  .configureHelp({ helpWidth: 110 });
+
+function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (/^[0-9]+$/.test(text) && Number.isSafeInteger(value)) return value;
+  throw new InvalidArgumentError('expected a whole number.');
+}
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-function wholeNumber(flag: string, text: string): number {
-  const value = Number(text);
-  if (Number.isSafeInteger(value) && value >= 0) return value;
-  throw new Error(`--${flag} ${text}: expected a whole number; ${USAGE}`);
-}
-
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { steps: { type: 'string' }, seed: { type: 'string' } } });
-  const steps = wholeNumber('steps', values.steps ?? '1000000');
-  const seed = wholeNumber('seed', values.seed ?? String(Date.now() % 2 ** 31));
+  const parsed = parseCommandLine(command, process.argv.slice(2), (text) => void process.stdout.write(text));
+  if (parsed === undefined) return;
+  const { steps, seed = Date.now() % MAX_SEED } = parsed.opts<{ steps: number; seed?: number }>();
   print(`simulating ${steps} steps, seed ${seed}`);
   const startedAt = performance.now();
   let told = 0;
   const result = await simulate(steps, seed, (done) => {
-    if (done - told < 1_000_000) return;
+    if (done - told < STEPS_A_LINE) return;
     told = done;
     print(`${done} steps`);
   });
@@ -38,5 +54,5 @@ async function main(): Promise<void> {
 
 main().catch((error: unknown) => {
   process.stderr.write(`simulate: ${errorMessage(error)}\n`);
-  process.exitCode = 1;
+  process.exitCode = error instanceof UsageError ? 2 : 1;
 });
