@@ -14,10 +14,10 @@ export function doctorReport(checks: readonly CheckResult[], paint: Paint): stri
   const shown = checks.filter((check) => !folded.includes(check));
   const width = Math.max(...shown.map(({ id }) => id.length));
   const indent = ' '.repeat(width + 8);
-  const lines = shown.flatMap(({ id, status, summary, remedy, evidence = [] }) => [
+  const lines = shown.flatMap(({ id, status, summary, remedy, evidence }) => [
     `${wordStatus(status, paint)}  ${id.padEnd(width)}  ${status === 'skip' ? paint.faint(summary) : summary}`,
     ...(status === 'warn' || status === 'fail' ? evidence.map((line) => `${indent}${line}`) : []),
-    ...(remedy === undefined ? [] : [`${indent}→ ${remedy}`]),
+    ...(remedy === null ? [] : [`${indent}→ ${remedy}`]),
   ]);
   if (folded.length > 0) {
     const ids = folded.map(({ id }) => id).join(', ');

@@ -7,10 +7,10 @@ export interface CheckResult {
   readonly status: 'ok' | 'warn' | 'fail' | 'skip';
   /** What was found, in one line. */
   readonly summary: string;
-  /** What to do about it; only for `warn` and `fail`. */
-  readonly remedy?: string;
+  /** What to do about it, for `warn` and `fail`; else `null`. */
+  readonly remedy: string | null;
   /** What the summary stands on, a line each. */
-  readonly evidence?: readonly string[];
+  readonly evidence: readonly string[];
 }
 
 /** Something that was looked for: what was found, or why it could not be. */
@@ -19,15 +19,20 @@ export type Fact<T> = { readonly known: true; readonly value: T } | { readonly k
 /** A check before it has its id: from facts to a result, changing nothing and asking nobody. */
 export type Finding = Omit<CheckResult, 'id'>;
 
-export const ok = (summary: string, evidence?: readonly string[]): Finding => ({ status: 'ok', summary, evidence });
-export const skip = (summary: string): Finding => ({ status: 'skip', summary });
-export const warn = (summary: string, remedy: string, evidence?: readonly string[]): Finding => ({
+export const ok = (summary: string, evidence: readonly string[] = []): Finding => ({
+  status: 'ok',
+  summary,
+  remedy: null,
+  evidence,
+});
+export const skip = (summary: string): Finding => ({ status: 'skip', summary, remedy: null, evidence: [] });
+export const warn = (summary: string, remedy: string, evidence: readonly string[] = []): Finding => ({
   status: 'warn',
   summary,
   remedy,
   evidence,
 });
-export const fail = (summary: string, remedy: string, evidence?: readonly string[]): Finding => ({
+export const fail = (summary: string, remedy: string, evidence: readonly string[] = []): Finding => ({
   status: 'fail',
   summary,
   remedy,

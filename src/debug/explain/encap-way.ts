@@ -16,7 +16,10 @@ export async function explainEncap(spec: PacketSpec, scene: ExplainScene): Promi
 
 class EncapWay {
   private readonly account = new Account();
+  /** Of the packet as it is by now: masquerading replaces it. */
   private source: number | undefined;
+  /** That it was sent with. */
+  private sentFrom: number | undefined;
   /** The device that the packet comes in by; `undefined` for one of this host's own. */
   private inDevice: string | undefined;
   private ttl: number;
@@ -29,6 +32,7 @@ class EncapWay {
     private readonly scene: ExplainScene,
   ) {
     this.source = spec.source;
+    this.sentFrom = spec.source;
     this.ttl = spec.ttl;
   }
 
@@ -90,6 +94,7 @@ class EncapWay {
     }
     const route = await account.route(host, { destination: spec.destination, source: spec.source, inDevice });
     this.source ??= route.source;
+    this.sentFrom = this.source;
     return route;
   }
 
@@ -281,7 +286,7 @@ class EncapWay {
     const { answer, inOverlay, account } = this;
     const hop = inOverlay && answer?.here.verdict === 'forwarded' ? (answer.here.nextHop ?? null) : this.gateway;
     return {
-      source: this.source === undefined ? null : formatIpv4(this.source),
+      source: this.sentFrom === undefined ? null : formatIpv4(this.sentFrom),
       destination: formatIpv4(this.spec.destination),
       direction: inOverlay ? 'encap' : 'local',
       verdict,

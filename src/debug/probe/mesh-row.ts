@@ -66,7 +66,7 @@ async function measurePeer(prober: EchoProber, lease: Lease, mtuBytes: number): 
     ...peer,
     sent: ECHOES,
     answered: times.length,
-    latencyMs: median(times),
+    latencyMs: medianMs(times),
     pathMtuBytes: largest === undefined ? null : largest + UDP_OVERHEAD_BYTES,
   };
 }
@@ -84,7 +84,7 @@ async function askOtherAgent(
   return {
     sent: times.length === 0 ? ECHOES : ATTEMPTS,
     answered: times.length,
-    latencyMs: times.length === 0 ? null : median(times),
+    latencyMs: times.length === 0 ? null : medianMs(times),
     pathMtuBytes: null,
   };
 }
@@ -108,12 +108,13 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+/** To the microsecond. */
+function medianMs(times: readonly number[]): number {
+  return Math.round(median(times) * 1000) / 1000;
+}
+
 export function formatRow(peers: readonly MeshPeer[]): string {
-  const rounded = peers.map((peer) => ({
-    ...peer,
-    latencyMs: peer.latencyMs === null ? null : Math.round(peer.latencyMs * 1000) / 1000,
-  }));
-  return JSON.stringify({ peers: rounded });
+  return JSON.stringify({ peers });
 }
 
 /** `undefined` for what is no row; never throws. */

@@ -180,7 +180,7 @@ describe('doctor', () => {
       ]);
       assert.equal(status, 1);
       for (const check of checks) {
-        if (check.status === 'fail') assert.ok(check.remedy !== undefined && check.remedy.length > 10, check.id);
+        if (check.status === 'fail') assert.ok(check.remedy !== null && check.remedy.length > 10, check.id);
       }
     } finally {
       await on('sysctl', '-q', '-w', 'net.ipv4.ip_forward=1');

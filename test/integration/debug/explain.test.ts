@@ -341,6 +341,21 @@ describe('explain', () => {
     }
   });
 
+  test('tells of masquerading, and goes on naming the packet by the source that it was sent with', async () => {
+    const rule = ['POSTROUTING', '-t', 'nat', '-s', pod.address, '-d', node2.address, '-j', 'MASQUERADE'];
+    await node1.namespace.exec('iptables', ['-I', ...rule]);
+    try {
+      const { source, steps } = await json(pod.address, node2.address);
+      assert.equal(source, pod.address);
+      assert.ok(
+        steps.some(({ fact }) => fact === `so its source becomes ${node1.address}`),
+        JSON.stringify(steps),
+      );
+    } finally {
+      await node1.namespace.exec('iptables', ['-D', ...rule]);
+    }
+  });
+
   test('knows what rp_filter, forwarding and routes do to a packet', async () => {
     const destination = text(subnet2 + 9);
     await node1.namespace.setSysctl('net.ipv4.conf.cni0.forwarding', 0);

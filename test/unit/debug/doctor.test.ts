@@ -572,7 +572,7 @@ describe('doctor', () => {
       const check = checks.find((one) => one.id === id) ?? assert.fail(id);
       assert.equal(check.status, expected, check.summary);
       assert.match(check.summary, says);
-      assert.equal(check.remedy !== undefined, expected === 'warn' || expected === 'fail');
+      assert.equal(check.remedy !== null, expected === 'warn' || expected === 'fail');
     });
   }
 

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { CheckResult } from '../../../src/debug/doctor/check.js';
+import { type CheckResult, fail, ok, skip } from '../../../src/debug/doctor/check.js';
 import { doctorReport } from '../../../src/flannelctl/doctor-report.js';
 import { paintFor } from '../../../src/flannelctl/paint.js';
 
 const PAINT = paintFor({ write: () => true }, {});
-const skipped = (...ids: string[]): CheckResult[] =>
-  ids.map((id) => ({ id, status: 'skip', summary: 'the agent does not answer' }));
-const AGENT: CheckResult = { id: 'agent', status: 'fail', summary: 'no flanneld at /x', remedy: 'start it' };
+const skipped = (...ids: string[]): CheckResult[] => ids.map((id) => ({ id, ...skip('the agent does not answer') }));
+const AGENT: CheckResult = { id: 'agent', ...fail('no flanneld at /x', 'start it') };
 
 test('a few skipped checks say why, each in its line', () => {
   assert.deepEqual(doctorReport([AGENT, ...skipped('lease')], PAINT), [
@@ -20,7 +19,7 @@ test('a few skipped checks say why, each in its line', () => {
 });
 
 test('many are one line, below what can be told', () => {
-  const forwarding: CheckResult = { id: 'forwarding', status: 'ok', summary: 'net.ipv4.ip_forward is on' };
+  const forwarding: CheckResult = { id: 'forwarding', ...ok('net.ipv4.ip_forward is on') };
   assert.deepEqual(
     doctorReport([AGENT, ...skipped('lease', 'public-ip', 'device'), forwarding, ...skipped('mtu')], PAINT),
     [
