@@ -1,6 +1,6 @@
 /** Every node with every node: each agent measures its own ways to the others, and one gathers the rows. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FlannelError } from '../../errors.js';
+import { errorMessage, FlannelError } from '../../errors.js';
 import type { MeshNode, MeshPeer, MeshProbeAnswer } from '../../observe/probe-protocol.js';
 import { formatIpv4, formatPrefix } from '../../packet/address.js';
 import type { PostedCall } from '../../subnet/probe-board.js';
@@ -10,6 +10,8 @@ import { formatCall } from './probe-call.js';
 import type { ProbeNode, ProbePlace } from './probe-node.js';
 import { parsePresence } from './sighting.js';
 
+/** How long the store may take to put a call up. */
+export const STORE_TIMEOUT_MS = 3000;
 /** Agents that take part say so within this time. */
 const PRESENCE_MS = 4000;
 const POLL_MS = 20;
@@ -17,7 +19,8 @@ const SPARE_SECONDS = 10;
 
 /**
  * Measures the mesh.
- * @throws FlannelError `STORE` when the nodes cannot be asked; `HOST` when raw sockets are not to be had
+ * Without etcd there is only this node's own row.
+ * @throws FlannelError `STORE` when the store has no place for probes; `HOST` when raw sockets are not to be had
  */
 export async function probeMesh(
   node: ProbeNode,
@@ -37,15 +40,24 @@ export async function probeMesh(
   let posted: PostedCall | undefined;
   let trouble: string | undefined;
   try {
-    posted = await board.call(formatCall({ kind: 'mesh', node: place.publicIp, timeoutMs }), seconds, signal);
+    const limit = linkedAbort(signal, STORE_TIMEOUT_MS);
+    const call = formatCall({ kind: 'mesh', node: place.publicIp, timeoutMs });
+    posted = await board
+      .call(call, seconds, limit.signal)
+      .catch((error: unknown) => {
+        signal.throwIfAborted();
+        trouble = errorMessage(error);
+        return undefined;
+      })
+      .finally(() => limit.abort());
     posted
-      .watchReports(({ node: from, name, text }) => {
+      ?.watchReports(({ node: from, name, text }) => {
         if (!nodes.some((one) => one.node === from)) return;
         if (name === 'here' && parsePresence(text) !== undefined) present.add(from);
         const row = name === 'row' ? parseRow(text) : undefined;
         if (row !== undefined && from !== here) rows.set(from, row);
       }, over.signal)
-      .catch((error: unknown) => (trouble = error instanceof Error ? error.message : String(error)));
+      .catch((error: unknown) => (trouble = errorMessage(error)));
     const startedAtMs = performance.now();
     const own = measureRow(node, place);
     const waitMs = (): number => performance.now() - startedAtMs;
@@ -84,7 +96,7 @@ function meshNotes(node: ProbeNode, nodes: readonly MeshNode[], trouble: string 
   const all = node.leases().length;
   return [
     ...(all > MAX_MESH_NODES ? [`of ${all} nodes the first ${MAX_MESH_NODES} were measured`] : []),
-    ...(trouble === undefined ? [] : [`the rows of others broke off: ${trouble}`]),
+    ...(trouble === undefined ? [] : [`other nodes cannot be asked, for etcd is away: ${trouble}`]),
     ...(silent.length === 0
       ? []
       : [

@@ -24,7 +24,7 @@ import {
 } from './evidence.js';
 import { hopsOf } from './hops.js';
 import { likelyCause } from './likely-cause.js';
-import { probeMesh } from './mesh.js';
+import { probeMesh, STORE_TIMEOUT_MS } from './mesh.js';
 import { median } from './mesh-row.js';
 import { linkedAbort } from './linked-abort.js';
 import { followPackets } from './packet-follower.js';
@@ -36,8 +36,6 @@ import { parseFinding, parsePresence, parseSighting, type KernelFinding } from '
 
 /** Probes that run at once. */
 const MAX_PROBES = 4;
-/** How long the store may take to put a call up. */
-const STORE_TIMEOUT_MS = 3000;
 /** How long the node at the other end may take to say that it watches. */
 const PRESENCE_MS = 3000;
 /** Between one packet and the next. */
