@@ -7,9 +7,11 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { runCommand } from '../../../src/host/command.js';
+import { makeCertificates } from '../../harness/certificates.js';
 import { Cluster, ETCD_ADDRESS, NETWORK, type ClusterNode } from '../../harness/cluster.js';
 import { FLANNELCTL, FLANNELD, type DaemonOptions } from '../../harness/daemon.js';
 import { namePrefix } from '../../harness/leftovers.js';
+import { assertTrafficArrives, untilReached } from '../../harness/pod-traffic.js';
 import { until } from '../../harness/until.js';
 
 const SECRET = 'correct horse battery staple';
@@ -35,6 +37,9 @@ describe('a store that protects itself', () => {
     await cluster.etcd.addUser('node', SECRET, '/coreos.com/network/subnets/');
     await cluster.etcd.allowPrefix('node', '/coreos.com/network/probes/', 'READWRITE');
     await cluster.etcd.allowReading('node', '/coreos.com/network/config');
+    // The same without probes/.
+    await cluster.etcd.addUser('carrier', SECRET, '/coreos.com/network/subnets/');
+    await cluster.etcd.allowReading('carrier', '/coreos.com/network/config');
     await cluster.etcd.addUser('reader', 'reads', '/coreos.com/network/', 'READ');
     await cluster.etcd.enableAuth('root');
   });
@@ -171,6 +176,20 @@ describe('a store that protects itself', () => {
       assert.doesNotMatch(JSON.stringify(shown) + daemon.output, /battery staple/);
     }));
 
+  test('nodes whose role may not touch probes/ carry packets, and say that they take no part in probes', async () => {
+    const nodes = cluster.nodes.slice(0, 2);
+    const login = ['--etcd-username=carrier', `--etcd-password=${SECRET}`];
+    await Promise.all(nodes.map((node) => node.start(login)));
+    const [one, other] = [await nodes[0].addPod(), await nodes[1].addPod()];
+    await untilReached(one, other);
+    await assertTrafficArrives(one, other);
+    for (const { running } of nodes) {
+      await running.saying(/takes no part in flannelctl probe: .*permission/i);
+      assert.deepEqual(running.said(/ (WARN|ERROR) /), [], running.output);
+    }
+    await Promise.all(nodes.map((node) => node.running.stop()));
+  });
+
   test('a daemon goes on when etcd has forgotten its login', () =>
     cluster.withNode(async (node) => {
       const daemon = await node.start(['--etcd-username=flannel', `--etcd-password=${SECRET}`]);
@@ -195,52 +214,4 @@ function processesOf(node: ClusterNode): (readonly [where: string, text: string]
         return []; // it has ended meanwhile
       }
     });
-}
-
-/** An authority, a server and a client certificate of it, and another authority. */
-function makeCertificates(folder: string): void {
-  const openssl = (...args: string[]): void => {
-    execFileSync('openssl', args, { cwd: folder, stdio: 'ignore' });
-  };
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
-  for (const authority of ['ca', 'other-ca']) {
-    openssl(
-      'req',
-      '-x509',
-      ...key,
-      '-keyout',
-      `${authority}-key.pem`,
-      '-out',
-      `${authority}.pem`,
-      '-days',
-      '2',
-      '-subj',
-      `/CN=${authority}`,
-    );
-  }
-  for (const [name, usage] of [
-    ['server', 'serverAuth'],
-    ['client', 'clientAuth'],
-  ]) {
-    const extensions = `subjectAltName=IP:${ETCD_ADDRESS}\nextendedKeyUsage=${usage}\n`;
-    writeFileSync(join(folder, `${name}.ext`), extensions);
-    openssl('req', ...key, '-keyout', `${name}-key.pem`, '-out', `${name}.csr`, '-subj', `/CN=${name}`);
-    openssl(
-      'x509',
-      '-req',
-      '-in',
-      `${name}.csr`,
-      '-CA',
-      'ca.pem',
-      '-CAkey',
-      'ca-key.pem',
-      '-CAcreateserial',
-      '-days',
-      '2',
-      '-extfile',
-      `${name}.ext`,
-      '-out',
-      `${name}.pem`,
-    );
-  }
 }
