@@ -6,8 +6,9 @@ import { after, before, describe, test } from 'node:test';
 import { CAPABILITIES, type Capability } from '../../../src/flanneld/capabilities.js';
 import { runCommand, type CommandResult } from '../../../src/host/command.js';
 import { Cluster, type ClusterNode } from '../../harness/cluster.js';
-import { type Daemon, FLANNELCTL, FLANNELD, ROOT } from '../../harness/daemon.js';
+import { type Daemon, FLANNELCTL, FLANNELD } from '../../harness/daemon.js';
 import { assertTrafficArrives, untilReached } from '../../harness/pod-traffic.js';
+import { privateView } from '../../harness/private-view.js';
 import { threadRights } from '../../harness/process-status.js';
 
 const NOBODY = 'nobody';
@@ -168,23 +169,3 @@ describe('the privileges of the daemon', { skip: process.getuid?.() !== 0 && 'ne
     }
   });
 });
-
-/**
- * A launcher that sees the checkout where everybody may reach it, and a TUN that is root's alone, in a mount namespace of
- * its own: nothing of this machine's is changed.
- */
-async function privateView(folder: string): Promise<string> {
-  const checkout = join(folder, 'checkout');
-  const tun = join(folder, 'tun');
-  await mkdir(checkout);
-  await runCommand('mknod', ['-m', '600', tun, 'c', '10', '200']);
-  const program = join(folder, 'flanneld-elsewhere');
-  const steps = [
-    `mount --bind '${ROOT}' '${checkout}'`,
-    `mount --bind '${tun}' /dev/net/tun`,
-    `exec '${join(checkout, 'bin/flanneld')}' "$@"`,
-  ];
-  await writeFile(program, `#!/bin/sh\nset -e\n${steps.join('\n')}\n`);
-  await chmod(program, 0o755);
-  return program;
-}

@@ -1,14 +1,18 @@
 /** An agent that may make only the system calls that deploy/seccomp.json names, with all that it does. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { chmod, writeFile } from 'node:fs/promises';
+import { chmod, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { runCommand } from '../../../src/host/command.js';
-import { Cluster, NETWORK, type ClusterNode } from '../../harness/cluster.js';
+import type { EtcdServer } from '../../../src/lab/etcd-server.js';
+import { makeCertificates } from '../../harness/certificates.js';
+import { Cluster, ETCD_ADDRESS, NETWORK, PREFIX, type ClusterNode } from '../../harness/cluster.js';
 import { compileHarness, noCompiler } from '../../harness/compile.js';
-import { FLANNELCTL, FLANNELD, ROOT } from '../../harness/daemon.js';
+import { type Daemon, FLANNELCTL, ROOT } from '../../harness/daemon.js';
+import { ping } from '../../harness/ping.js';
 import { assertTrafficArrives, untilReached } from '../../harness/pod-traffic.js';
+import { privateView } from '../../harness/private-view.js';
 import { threadRights } from '../../harness/process-status.js';
 
 /** What is used here of the Linux part of the OCI runtime specification. */
@@ -45,23 +49,52 @@ function conditionOf(argument?: { index: number; value: number; valueTwo: number
   return `${index}, ${value}u, ${valueTwo}u`;
 }
 
+const TLS_PORT = 2381;
+
 describe('an agent under the seccomp profile', { skip: noCompiler }, () => {
   let cluster: Cluster;
   let one: ClusterNode, other: ClusterNode;
   let filter: string, program: string;
+  let secureStore: EtcdServer;
 
   before(async () => {
     cluster = await Cluster.create('profile', { nodes: 2 });
     [one, other] = cluster.nodes;
-    await writeFile(join(cluster.folder, 'allowed_calls.inc'), rulesOf(profile));
-    filter = await compileHarness('allow_calls.cc', cluster.folder, ['-I', cluster.folder]);
-    program = join(cluster.folder, 'filtered');
-    await writeFile(program, `#!/bin/sh\nexec '${filter}' '${FLANNELD}' "$@"\n`);
-    await chmod(program, 0o755);
+    const { folder } = cluster;
+    await chmod(folder, 0o755);
+    await writeFile(join(folder, 'allowed_calls.inc'), rulesOf(profile));
+    filter = await compileHarness('allow_calls.cc', folder, ['-I', folder]);
+    program = await privateView(folder, filter);
+    makeCertificates(folder);
+    const [certFile, keyFile, clientCaFile] = ['server.pem', 'server-key.pem', 'ca.pem'].map((file) =>
+      join(folder, file),
+    );
+    secureStore = await cluster.addEtcd(TLS_PORT, { tls: { certFile, keyFile, clientCaFile } });
     await other.start(['--ip-masq']);
     await other.addPod();
   });
   after(() => cluster?.dispose());
+
+  /** Starts the agent, and holds it against all that is to work. */
+  async function assertWorks(flags: readonly string[], config: object = {}): Promise<Daemon> {
+    await cluster.putConfig({ Network: NETWORK, ...config });
+    const folder = join(one.folder, 'run');
+    const files = [`--subnet-file=${join(folder, 'subnet.env')}`, `--control-socket=${join(folder, 'flanneld.sock')}`];
+    const daemon = await one.start(['--healthz-port=8080', ...files, ...flags], { program });
+    if (one.pods.length === 0) await one.addPod();
+    await untilReached(one.pods[0], other.pods[0]);
+    await assertTrafficArrives(one.pods[0], other.pods[0]);
+    assert.ok(threadRights(daemon.pid).every(({ filtered }) => filtered));
+    const { backend } = await daemon.status();
+    assert.deepEqual(backend?.offloads.filter(({ reason = '' }) => /refuses/.test(reason)) ?? [], []);
+    // A start with another configuration than the last run's says so.
+    assert.deepEqual(daemon.said(/ (WARN|ERROR) (?!the network configuration has changed since)/), []);
+    return daemon;
+  }
+
+  async function assertStops(daemon: Daemon): Promise<void> {
+    assert.equal((await daemon.stop()).status, 0, daemon.output);
+  }
 
   test('what it does not name cannot be done', async () => {
     for (const command of [
@@ -74,27 +107,59 @@ describe('an agent under the seccomp profile', { skip: noCompiler }, () => {
     assert.equal((await runCommand(filter, ['true'])).status, 0);
   });
 
-  for (const [tool, config, flags] of [
-    ['iptables', { Network: NETWORK }, []],
-    ['nftables, with several workers', { Network: NETWORK, EnableNFTables: true }, ['--workers=2']],
-    ['no offloads', { Network: NETWORK }, ['--disable-offload=all', '--ip-blackhole-route']],
-  ] as const) {
-    test(`${tool}: all works as without it`, async () => {
-      await cluster.putConfig(config);
-      const socket = `--control-socket=${join(one.folder, 'flanneld.sock')}`;
-      const daemon = await one.start(['--ip-masq', '--healthz-port=8080', socket, ...flags], { program });
-      if (one.pods.length === 0) await one.addPod();
-      await untilReached(one.pods[0], other.pods[0]);
-      await assertTrafficArrives(one.pods[0], other.pods[0]);
-      assert.ok(threadRights(daemon.pid).every(({ filtered }) => filtered));
-      for (const command of ['status', 'leases', 'drops']) {
-        await one.namespace.exec(FLANNELCTL, [command, '--socket', daemon.controlSocket]);
-      }
-      const { backend } = await daemon.status();
-      const off = backend?.offloads.filter(({ reason = '' }) => /refuses/.test(reason)) ?? [];
-      assert.deepEqual(off, []);
-      assert.doesNotMatch(daemon.output, / (WARN|ERROR) /);
-      assert.equal((await daemon.stop()).status, 0);
-    });
-  }
+  test('traffic, with iptables, and flannelctl under the same profile', async () => {
+    const daemon = await assertWorks(['--ip-masq']);
+    const ctl = (...command: string[]) =>
+      one.namespace.exec(filter, [FLANNELCTL, ...command, '--socket', daemon.controlSocket]);
+    for (const command of ['status', 'leases', 'drops']) await ctl(command);
+    await ctl('probe', other.pods[0].address);
+    const file = join(one.folder, 'seen.pcapng');
+    for (const command of [['trace'], ['capture', '-w', file]]) {
+      let seen = false;
+      const watching = ctl(...command, 'icmp', '--count', '3').finally(() => (seen = true));
+      do await ping(one.pods[0].namespace, other.pods[0].address);
+      while (!seen);
+      await watching;
+    }
+    assert.ok((await stat(file)).size > 0);
+    await assertStops(daemon);
+  });
+
+  test('traffic, with nftables', async () => {
+    await assertStops(await assertWorks(['--ip-masq'], { EnableNFTables: true }));
+  });
+
+  test('traffic, without offloads', async () => {
+    await assertStops(await assertWorks(['--ip-masq', '--disable-offload=all', '--ip-blackhole-route']));
+  });
+
+  test('traffic, with TLS to etcd', async () => {
+    await secureStore.put(`${PREFIX}/config`, JSON.stringify({ Network: NETWORK }));
+    for (const { key, value } of await cluster.storedLeases()) await secureStore.put(key, value);
+    const [authority, certificate, key] = ['ca.pem', 'client.pem', 'client-key.pem'].map((file) =>
+      join(cluster.folder, file),
+    );
+    const daemon = await assertWorks([
+      `--etcd-endpoints=https://${ETCD_ADDRESS}:${TLS_PORT}`,
+      ...[`--etcd-cafile=${authority}`, `--etcd-certfile=${certificate}`, `--etcd-keyfile=${key}`],
+    ]);
+    assert.ok((await daemon.status()).store.healthy);
+    await assertStops(daemon);
+  });
+
+  test('traffic, with several workers', async () => {
+    await one.namespace.ip('link delete flannel0');
+    const daemon = await assertWorks(['--ip-masq', '--workers=2']);
+    const offloads = (await daemon.status()).backend?.offloads ?? [];
+    assert.equal(offloads.find(({ name }) => name === 'tun-multi-queue')?.state, 'on');
+    await assertStops(daemon);
+    await one.namespace.ip('link delete flannel0');
+  });
+
+  test('traffic, as a user of its own', async () => {
+    await rm(join(one.folder, 'run'), { recursive: true });
+    const daemon = await assertWorks(['--ip-masq', '--user=nobody']);
+    assert.ok(threadRights(daemon.pid).every(({ uids }) => uids.every((uid) => uid !== 0)));
+    await assertStops(daemon);
+  });
 });
