@@ -149,8 +149,8 @@ describe('doctor', () => {
       const refused: readonly (readonly [args: string[], status: number, line: RegExp])[] = [
         [['gremlins'], 2, /expected mtu, firewall, node-down/],
         [['mtu', '--node', 'node9'], 1, /there is no node "node9": this lab has node1 to node3/],
-        [['mtu', '--peer', 'node1'], 1, /--peer goes with "firewall" only/],
-        [['firewall', '--peer', 'node2'], 1, /name another node/],
+        [['mtu', '--peer', 'node1'], 2, /--peer goes with "firewall" only/],
+        [['firewall', '--peer', 'node2'], 2, /name another node/],
       ];
       for (const [args, expected, line] of refused) {
         const { status, stderr } = await labCommand('break', '--name', name, ...args);
