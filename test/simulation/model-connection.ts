@@ -23,6 +23,8 @@ const ENDPOINT = 'http://store:2379';
 const REQUEST_TIMEOUT_MS = 5_000;
 /** After so long a connection on which nothing comes is given up. */
 const SILENCE_MS = 15_000;
+/** What is not lost arrives by then. */
+export const LONGEST_WAY_MS = 12_000;
 
 /** How a way is. */
 export interface Way {
@@ -141,7 +143,7 @@ export class ModelConnection implements StoreConnection {
 
   private delayMs(): number {
     const { chance, way } = this.options;
-    return chance.happens(way.stallProbability) ? chance.between(1_000, 12_000) : chance.between(1, 40);
+    return chance.happens(way.stallProbability) ? chance.between(1_000, LONGEST_WAY_MS) : chance.between(1, 40);
   }
 
   private apply(method: keyof Calls, request: object): object {

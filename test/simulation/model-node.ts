@@ -15,7 +15,7 @@ import type { Lease } from '../../src/subnet/lease.js';
 import type { StoreSnapshot } from '../../src/subnet/store-snapshot.js';
 import type { SubnetManager } from '../../src/subnet/subnet-manager.js';
 import type { Chance } from './chance.js';
-import { ModelConnection, type Way } from './model-connection.js';
+import { LONGEST_WAY_MS, ModelConnection, type Way } from './model-connection.js';
 import type { ModelEtcd } from './model-etcd.js';
 import type { Timeline } from './timeline.js';
 
@@ -55,6 +55,8 @@ export class ModelNode {
   /** Whether the present process has come as far as subnet.env. */
   settled = false;
   state: AgentState | undefined;
+  /** What the agent takes for its address, and took for it before. */
+  private known = { address: 0, former: 0, changedAt: 0 };
   private snapshot: StoreSnapshot | undefined;
   private life: { readonly stop: AbortController; readonly connection: ModelConnection } | undefined;
 
@@ -82,13 +84,16 @@ export class ModelNode {
     return this.state?.lease;
   }
 
+  /** As a service manager does it: what runs already is left alone. */
   start(): void {
+    if (this.running) return;
     const { name, timeline, etcd, chance } = this.options;
     const stop = new AbortController();
     const connection = new ModelConnection({ actor: name, clock: this.clock, timeline, etcd, chance, way: this.way });
     const life = { stop, connection };
     this.life = life;
     this.addresses = new Set([this.address]);
+    this.known = { address: this.address, former: this.address, changedAt: 0 };
     this.settled = false;
     const manager = createSubnetManagerOn(connection, {
       prefix: PREFIX,
@@ -125,6 +130,18 @@ export class ModelNode {
     this.life?.connection.breakStreams();
   }
 
+  /** Whether the agent took this for its address when it sent what arrives now: it may not have noticed a change yet. */
+  tookForItsOwn(address: number): boolean {
+    const { address: present, former, changedAt } = this.known;
+    return address === present || (address === former && this.options.timeline.now <= changedAt + LONGEST_WAY_MS);
+  }
+
+  private learnAddress(): void {
+    this.addresses.add(this.address);
+    const { address: former } = this.known;
+    if (former !== this.address) this.known = { address: this.address, former, changedAt: this.options.timeline.now };
+  }
+
   private parts(manager: SubnetManager): AgentParts {
     const options = flags();
     const leases = new KnownLeases();
@@ -146,7 +163,7 @@ export class ModelNode {
   private host(): NodeHost {
     return {
       chooseInterface: () => {
-        this.addresses.add(this.address);
+        this.learnAddress();
         return Promise.resolve({ name: 'eth0', index: 2, mtuBytes: 1500, address: this.address });
       },
       hasAddress: (address) => Promise.resolve(address === this.address),

@@ -108,7 +108,7 @@ export class World {
       node.setWay('open');
       node.way.lossProbability = 0;
       node.way.stallProbability = 0;
-      if (!node.running) node.start();
+      node.start();
     }
     const end = this.timeline.now + RECOVERY_MS;
     while (this.timeline.now < end) await this.step();
@@ -136,7 +136,7 @@ export class World {
       return this.violate(`${node.name} has ended by itself: ${String(error)}`);
     }
     node.stop();
-    this.timeline.after(1_000, () => node.running || node.start());
+    this.timeline.after(1_000, () => node.start());
   }
 
   private planFault(): void {
@@ -192,7 +192,7 @@ export class World {
       case 'crash':
         if (!node.running) return false;
         node.stop();
-        timeline.after(durationMs, () => node.running || node.start());
+        timeline.after(durationMs, () => node.start());
         return true;
       case 'compact':
         etcd.compact();
@@ -270,7 +270,7 @@ export class World {
     if (node === undefined) return;
     const shown = `${name.slice(SUBNETS.length)} (${before?.value ?? 'absent'}, written by ${before?.writer ?? 'nobody'})`;
     // Its owner stays who it was when a node that does not know yet that its address is gone prolongs the lease.
-    const kept = after !== undefined && before !== undefined && after.value === before.value;
+    const kept = after !== undefined && before?.value === after.value && node.tookForItsOwn(ownerOf(after) ?? 0);
     if (before !== undefined && !kept && !this.isOwn(node, before))
       this.violate(`${node.name} wrote ${shown}, which is not its own`);
     if (after === undefined) return;
@@ -288,8 +288,9 @@ export class World {
   private isAnothers(node: ModelNode, key: ModelKey): boolean {
     const owner = ownerOf(key) ?? 0;
     const writer = this.nodes.find((other) => other !== node && other.name === key.writer);
-    // One that has been started with another address since has left the key, as a restored backup may show it again.
-    return writer !== undefined && writer.addresses.has(owner) && !this.clones.has(writer);
+    if (writer === undefined || (this.clones.has(writer) && this.clones.has(node))) return false;
+    // One that has another address has left the key, as a restored backup may show it again.
+    return writer.address === owner || (writer.running && writer.tookForItsOwn(owner));
   }
 
   private checkNode(node: ModelNode): void {

@@ -20,9 +20,13 @@ export class OwnKey {
     this.shared = true;
   }
 
-  /** Whether this is the key, it is nobody else's as well, and nobody has written it since. */
-  isUnchanged(entry: StoredEntry): boolean {
-    return !this.shared && this.last?.name === entry.name && this.last.modRevision === entry.modRevision;
+  /**
+   * Whether this is the key, it is nobody else's as well, and nobody has written it since. The revision alone does not
+   * tell: a store that is restored from a backup counts on from there, and comes to the same one twice.
+   */
+  isUnchanged({ name, modRevision, etcdLeaseId }: StoredEntry): boolean {
+    const { last } = this;
+    return !this.shared && last?.name === name && last.modRevision === modRevision && last.etcdLeaseId === etcdLeaseId;
   }
 
   /**

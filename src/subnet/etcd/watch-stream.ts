@@ -38,7 +38,8 @@ export async function watch(connection: StoreConnection, options: WatchOptions, 
       });
       const received = (response: IWatchResponse) => {
         // A watch from a revision to come would be silent until the store gets there, and miss what happens before.
-        if (BigInt(response.header.revision) < BigInt(options.afterRevision)) {
+        // A watch that is cancelled says why itself, and its header may tell no revision.
+        if (!response.canceled && BigInt(response.header.revision) < BigInt(options.afterRevision)) {
           const { revision } = response.header;
           const reason = `the store went back from revision ${options.afterRevision} to ${revision}: was it restored?`;
           return reject(failure(status.OUT_OF_RANGE, reason));

@@ -99,7 +99,9 @@ describe('the command line', () => {
         lines.some((line) => text.test(line)),
         lines.join('\n'),
       );
-      if (code === 2) assert.equal(daemon.lines.length, 1, daemon.lines.join('\n'));
+      // What is found wrong once the agent has said that it starts is one line more, and no second complaint.
+      const complaints = daemon.lines.filter((line) => !/ INFO flanneld .* starts/.test(line));
+      if (code === 2) assert.equal(complaints.length, 1, daemon.lines.join('\n'));
       daemon.assertNoStackTrace();
     });
   }
