@@ -17,8 +17,9 @@ export interface PingOptions {
   /** `-M do`: forbid fragmentation. */
   readonly dontFragment?: boolean;
   readonly ttl?: number;
+  /** Between one and the next; all at once when absent. Then ping(8) waits no longer than this for the last answers. */
   readonly intervalSeconds?: number;
-  /** How long to wait for each answer; default 2 s. */
+  /** How long to wait for answers; default 2 s. */
   readonly waitSeconds?: number;
   readonly extra?: readonly string[];
 }
@@ -30,11 +31,16 @@ export async function ping(from: Namespace, to: string, options: PingOptions = {
 }
 
 function pingArguments(to: string, options: PingOptions): string[] {
-  const { count = 3, payloadBytes, dontFragment, ttl, intervalSeconds = 0.02, waitSeconds = 2, extra = [] } = options;
+  const { count = 3, payloadBytes, dontFragment, ttl, waitSeconds = 2, extra = [] } = options;
+  const { intervalSeconds = count === 0 ? 0.02 : undefined } = options;
   return [
     '-n',
     ...(count === 0 ? [] : ['-c', String(count)]),
-    ...['-i', String(intervalSeconds), '-W', String(waitSeconds)],
+    // Once one answer has come, ping(8) waits for the others not for `-W`, but for one interval.
+    ...(intervalSeconds === undefined
+      ? ['-l', String(count), '-i', String(waitSeconds)]
+      : ['-i', String(intervalSeconds)]),
+    ...['-W', String(waitSeconds)],
     ...(payloadBytes === undefined ? [] : ['-s', String(payloadBytes)]),
     ...(dontFragment === true ? ['-M', 'do'] : []),
     ...(ttl === undefined ? [] : ['-t', String(ttl)]),

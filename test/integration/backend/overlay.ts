@@ -181,7 +181,9 @@ export class Overlay {
 
 /** What `ping` said; it ends with a failure when nothing came back. */
 export async function ping(from: Namespace, args: readonly string[]): Promise<string> {
-  const { stdout, stderr } = await from.exec('ping', ['-n', '-i', '0.01', '-W', '2', ...args], { allowFailure: true });
+  // All at once: ping(8) waits for the last answers as long as between two packets.
+  const all = ['-n', '-l', '100', '-i', '2', '-W', '2', ...args];
+  const { stdout, stderr } = await from.exec('ping', all, { allowFailure: true });
   return stdout + stderr;
 }
 

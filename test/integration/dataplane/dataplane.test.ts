@@ -9,7 +9,7 @@ const skip = process.getuid?.() === 0 ? false : 'needs root for namespaces and T
 
 /** Whether all of `count` pings to the peer are answered. */
 async function pings(from: Namespace, to: string, ...options: string[]): Promise<boolean> {
-  const arguments_ = ['-n', '-q', '-i', '0.05', '-W', '2', '-c', '5', ...options, to];
+  const arguments_ = ['-n', '-q', '-l', '5', '-i', '2', '-W', '2', '-c', '5', ...options, to];
   return (await from.exec('ping', arguments_, { allowFailure: true })).status === 0;
 }
 

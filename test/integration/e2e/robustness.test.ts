@@ -66,9 +66,13 @@ describe('a daemon in trouble', () => {
     const rule = 'OUTPUT -p udp --dport 8285 -j DROP'.split(' ');
     const before = await node1.running.drops('encap', 'send-failed');
     await node1.namespace.exec('iptables', ['-I', ...rule]);
-    await ping(pod1.namespace, pod2.address, { count: 5, waitSeconds: 0.3 });
-    const dropped = await node1.running.drops('encap', 'send-failed');
-    await node1.namespace.exec('iptables', ['-D', ...rule]);
+    let dropped: number;
+    try {
+      await ping(pod1.namespace, pod2.address, { count: 5, waitSeconds: 0.3 });
+      dropped = await node1.running.drops('encap', 'send-failed');
+    } finally {
+      await node1.namespace.exec('iptables', ['-D', ...rule]);
+    }
     assert.equal(dropped, before + 5);
     await untilConnected();
     await assertUnharmed();
@@ -162,22 +166,25 @@ describe('a daemon in trouble', () => {
   }
 
   test('a lease that is removed while etcd cannot be reached from the node is forgotten when it is back', async () => {
+    const rule = 'OUTPUT -p tcp --dport 2379 -j REJECT --reject-with tcp-reset'.split(' ');
     await cluster.putLease('10.5.241.0/24', '192.168.64.241');
     await until('it is known', async () => (await node1.running.ask('/v1/leases')).length === 3);
-    const rule = 'OUTPUT -p tcp --dport 2379 -j REJECT --reject-with tcp-reset'.split(' ');
     await node1.namespace.exec('iptables', ['-I', ...rule]);
-    await until('the daemon notices', async () => {
-      // A connection that carries nothing does not know that it is cut: the daemon's own traffic tells it.
-      await cluster.putLease('10.5.242.0/24', '192.168.64.242');
-      return !(await node1.running.status()).store.healthy;
-    });
-    await cluster.etcd.delete(`${PREFIX}/subnets/10.5.241.0-24`);
-    await cluster.etcd.delete(`${PREFIX}/subnets/10.5.242.0-24`);
-    // What happened meanwhile cannot be replayed either.
-    const { header } = await cluster.etcd.call('/v3/kv/range', { key: Buffer.from('x').toString('base64') });
-    await cluster.etcd.call('/v3/kv/compaction', { revision: (header as { revision: string }).revision });
-    assert.equal((await ping(pod1.namespace, pod2.address)).received, 3);
-    await node1.namespace.exec('iptables', ['-D', ...rule]);
+    try {
+      await until('the daemon notices', async () => {
+        // A connection that carries nothing does not know that it is cut: the daemon's own traffic tells it.
+        await cluster.putLease('10.5.242.0/24', '192.168.64.242');
+        return !(await node1.running.status()).store.healthy;
+      });
+      assert.equal((await ping(pod1.namespace, pod2.address)).received, 3);
+    } finally {
+      await cluster.etcd.delete(`${PREFIX}/subnets/10.5.241.0-24`);
+      await cluster.etcd.delete(`${PREFIX}/subnets/10.5.242.0-24`);
+      // What happened meanwhile cannot be replayed either.
+      const { header } = await cluster.etcd.call('/v3/kv/range', { key: Buffer.from('x').toString('base64') });
+      await cluster.etcd.call('/v3/kv/compaction', { revision: (header as { revision: string }).revision });
+      await node1.namespace.exec('iptables', ['-D', ...rule]);
+    }
     await until('it is forgotten', async () => (await node1.running.ask('/v1/leases')).length === 2, {
       evidence: () => node1.running.evidence,
     });
