@@ -14,6 +14,8 @@ export interface ModelKey {
   readonly lease: string;
   /** Who wrote it last, for the checks. */
   readonly writer: string;
+  /** When that was; a restored backup does not change it. */
+  readonly writtenAtMs: number;
 }
 
 interface ModelLease {
@@ -189,7 +191,8 @@ export class ModelEtcd {
       const before = this.keys.get(name);
       const modRevision = this.revision + 1;
       const createRevision = before?.createRevision ?? modRevision;
-      const after = { value: text(put.value), createRevision, modRevision, lease, writer: actor };
+      const writtenAtMs = this.timeline.now;
+      const after = { value: text(put.value), createRevision, modRevision, lease, writer: actor, writtenAtMs };
       this.keys.set(name, after);
       this.written(actor, name, before, after);
       events.push({ type: 'PUT', kv: this.keyValue(name) } as unknown as rpc.IEvent);

@@ -43,8 +43,9 @@ export class ModelNode {
   readonly name: string;
   readonly way: Way = { state: 'open', lossProbability: 0.01, stallProbability: 0.002 };
   readonly clock: Clock;
-  /** Of this host, as it is now. */
+  /** Of this host, as it is now, and since when. */
   address: number;
+  addressSinceMs = 0;
   /** Every address that the present process has had. */
   addresses = new Set<number>();
   /** What the packet workers would forward by: the owner of each subnet. */
@@ -69,6 +70,12 @@ export class ModelNode {
       elapsed: () => timeline.now * clockRate,
       after: (delayMs, call) => timeline.after(delayMs / clockRate, call),
     };
+  }
+
+  /** Gives the host another address; its agent finds out by and by. */
+  moveTo(address: number): void {
+    this.address = address;
+    this.addressSinceMs = this.options.timeline.now;
   }
 
   get running(): boolean {

@@ -216,7 +216,7 @@ export class World {
         this.remove(CONFIG_KEY);
         return true;
       case 'move':
-        node.address = this.freshAddress();
+        node.moveTo(this.freshAddress());
         this.clones.delete(node);
         return true;
       case 'take-address': {
@@ -224,9 +224,9 @@ export class World {
         const other = chance.oneOf(this.nodes);
         if (other === node || this.clones.has(node) || this.clones.has(other)) return false;
         const vacant = node.address;
-        node.address = this.freshAddress();
+        node.moveTo(this.freshAddress());
         other.stop();
-        other.address = vacant;
+        other.moveTo(vacant);
         other.start();
         return chance.happens(0.5) || forAWhile([node], 'silent');
       }
@@ -289,8 +289,9 @@ export class World {
     const owner = ownerOf(key) ?? 0;
     const writer = this.nodes.find((other) => other !== node && other.name === key.writer);
     if (writer === undefined || (this.clones.has(writer) && this.clones.has(node))) return false;
-    // One that has another address has left the key, as a restored backup may show it again.
-    return writer.address === owner || (writer.running && writer.tookForItsOwn(owner));
+    // One that has had another address since has left the key, as a restored backup may show it again.
+    if (writer.address === owner) return key.writtenAtMs >= writer.addressSinceMs;
+    return writer.running && writer.tookForItsOwn(owner);
   }
 
   private checkNode(node: ModelNode): void {
