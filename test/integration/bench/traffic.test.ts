@@ -76,7 +76,8 @@ describe('the traffic program', () => {
       sendAll(port, datagrams),
     );
     assert.deepEqual({ ...report, seconds: 0 }, { received: 5, reordered: 1, flows: 2, seconds: 0 });
-    assert.ok(report.seconds > 0);
+    // From the first to the last that was read: none at all where one read had them all.
+    assert.ok(report.seconds >= 0);
   });
 
   test('finds the marks behind the headers of an overlay’s datagrams', async () => {
