@@ -10,7 +10,16 @@ import { runProgram } from '../program.js';
 import { bytesPerOperation } from './allocations.js';
 import { measureNative } from './native-subjects.js';
 import type { Row } from './row.js';
-import { decapWalk, encapWalk, fullChecksum, headerEdit, lookup, tapBatch, type Subject } from './subjects.js';
+import {
+  classification,
+  decapWalk,
+  encapWalk,
+  fullChecksum,
+  headerEdit,
+  lookup,
+  tapBatch,
+  type Subject,
+} from './subjects.js';
 
 function buildCommand(): Command {
   return new Command('npm run bench:micro --')
@@ -36,6 +45,7 @@ function subjectsNamed(words: readonly string[]): Subject[] {
     lookup(10),
     lookup(1_000),
     lookup(65_535),
+    classification(),
     headerEdit(),
     encapWalk(1),
     encapWalk(100),

@@ -197,6 +197,15 @@ void MeasureMerging(const char* name, bool tcp, uint8_t flows, uint32_t segments
   }
 }
 
+// Which flow a packet is of, and where its headers end.
+void MeasureClassification(const char* name, bool tcp) {
+  const SuperPacket packet = MakeSuperPacket(tcp, 0, 1, kTcpPayloadBytes);
+  Measure(name, 1, [&] {
+    flannelette::InnerHeaders headers;
+    sink = flannelette::ParseInner(packet.bytes.data(), packet.bytes.size(), &headers) ? headers.header_bytes() : 0;
+  });
+}
+
 void MeasureChecksum(const char* name, size_t bytes) {
   const std::vector<uint8_t> data(bytes, 0x5a);
   Measure(name, 1, [&] { sink = flannelette::FinishSum(flannelette::SumBytes(data.data(), data.size(), 0)); });
@@ -206,6 +215,8 @@ void MeasureChecksum(const char* name, size_t bytes) {
 
 int main(int argc, char** argv) {
   wanted_words.assign(argv + 1, argv + argc);
+  MeasureClassification("classify TCP: flow and header lengths, native", true);
+  MeasureClassification("classify UDP: flow and header lengths, native", false);
   MeasureChecksum("checksum of 1,400 bytes, native", 1400);
   MeasureCutting("cut TCP, 45 segments of 1,432 bytes", MakeSuperPacket(true, 0, kTcpSegments, kTcpPayloadBytes),
                  kTcpSegments);

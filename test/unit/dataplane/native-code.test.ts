@@ -20,6 +20,7 @@ const skip = spawnSync('c++', ['--version']).status === 0 ? false : 'needs a C++
 const MUTATIONS = 500;
 
 const SANITIZERS = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
+
 /** Runs `work` for all of `items`, as many at once as there are processors. */
 async function inParallel(items: readonly string[], work: (item: string) => Promise<unknown>): Promise<void> {
   const left = [...items];
@@ -59,6 +60,10 @@ describe('the native code keeps its contracts', { skip }, () => {
   };
   after(() => {
     rmSync(folder, { recursive: true, force: true });
+  });
+
+  test('the sanitizers look on', (context) => {
+    if (sanitizers.length === 0) context.skip('this compiler has no sanitizers: what follows runs without them');
   });
 
   for (const program of programs) {
