@@ -101,35 +101,35 @@ export class HandoverServer {
   }
 
   async #serve(channel: MessageChannel): Promise<void> {
+    const first = !this.#busy;
+    this.#busy = true;
     try {
-      const refusal = this.#busy ? 'another one is taking over' : await this.#refusal(channel);
-      if (refusal !== undefined) {
-        channel.send(text({ type: 'refused', reason: refusal }));
-        return;
-      }
-      this.#busy = true;
-      await this.#handOver(channel);
+      const refusal = await this.#refusal(channel, first);
+      if (refusal === undefined) await this.#handOver(channel);
+      else channel.send(text({ type: 'refused', reason: refusal }));
     } catch (error) {
       this.#logger.warn(`not taken over: ${errorMessage(error)}; going on`);
     } finally {
-      this.#busy = false;
+      if (first) this.#busy = false;
       channel.close();
     }
   }
 
-  async #refusal(channel: MessageChannel): Promise<string | undefined> {
+  /** What is unread when the channel is closed would cost the other end the answer: the request is always read. */
+  async #refusal(channel: MessageChannel, first: boolean): Promise<string | undefined> {
+    const request = parse(await channel.receive(ANSWER_MS));
     const user = channel.peerUser;
     if (user !== 0 && user !== process.geteuid?.()) return `user ${user} may not take over`;
-    const request = parse(await channel.receive(ANSWER_MS));
     if (request?.type !== 'take-over') return 'that is no request to take over';
     if (request.prefix !== this.#estate.prefix) return `it serves the network at ${this.#estate.prefix}`;
-    return this.#estate.unfit();
+    return first ? this.#estate.unfit() : 'another one is taking over';
   }
 
   async #handOver(channel: MessageChannel): Promise<void> {
-    const token = openWakeup();
     const snapshot = snapshotDescriptor(`${this.#path}.snapshot`, this.#estate.snapshot() ?? '');
+    let token: number | undefined;
     try {
+      token = openWakeup();
       const offered = [{ name: SNAPSHOT, fd: snapshot }, { name: TOKEN, fd: token }, ...this.#estate.descriptors()];
       const offer = text({ type: 'offer', version: VERSION, names: offered.map(({ name }) => name) });
       channel.send(
@@ -144,15 +144,18 @@ export class HandoverServer {
       }
       if (answer?.type !== 'ready')
         throw new Error(channel.ended ? 'the other one has ended' : 'the other one is not ready in time');
-      if (!(await this.#exchange(channel, token))) {
-        await this.#estate.resume();
-        throw new Error(channel.ended ? 'the other one has ended' : 'the other one does not run in time');
+      let runs = false;
+      try {
+        runs = await this.#exchange(channel, token);
+      } finally {
+        if (!runs) await this.#estate.resume();
       }
+      if (!runs) throw new Error(channel.ended ? 'the other one has ended' : 'the other one does not run in time');
       this.#logger.info('another one has taken over');
       this.#estate.leave(true);
     } finally {
       closeSync(snapshot);
-      closeFd(token);
+      if (token !== undefined) closeFd(token);
     }
   }
 
