@@ -1,6 +1,7 @@
 import { backendOfType } from '../backend/registry.js';
 import { BACKEND_TYPES } from '../backend/backend-types.js';
 import type { DescriptorStore, StoredDescriptor } from '../backend/descriptor-store.js';
+import { childAbort } from '../child-abort.js';
 import { systemClock } from '../clock.js';
 import { ProbeResponder } from '../debug/probe/responder.js';
 import type { Logger } from '../log.js';
@@ -47,8 +48,7 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
 
   const predecessor = options.takeover ? await findPredecessor(options, logger) : undefined;
   const snapshots = new SnapshotFile(snapshotPath(options.subnetFile), logger, predecessor?.snapshot);
-  const end = new AbortController();
-  stop.addEventListener('abort', () => end.abort(stop.reason), { once: true });
+  const end = childAbort(stop);
   let handover: HandoverServer | undefined;
   let ceded = false;
   const serve = async (inherited: readonly StoredDescriptor[]): Promise<void> => {

@@ -1,10 +1,10 @@
 /** Every node with every node: each agent measures its own ways to the others, and one gathers the rows. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { childAbort } from '../../child-abort.js';
 import { errorMessage, FlannelError } from '../../errors.js';
 import type { MeshNode, MeshPeer, MeshProbeAnswer } from '../../observe/probe-protocol.js';
 import { formatIpv4, formatPrefix } from '../../packet/address.js';
 import type { PostedCall } from '../../subnet/probe-board.js';
-import { linkedAbort } from './linked-abort.js';
 import { MAX_MESH_NODES, measureRow, meshLeases, parseRow } from './mesh-row.js';
 import { formatCall } from './probe-call.js';
 import type { ProbeNode, ProbePlace } from './probe-node.js';
@@ -35,12 +35,12 @@ export async function probeMesh(
   const nodes = leases.map(({ publicIp, subnet }) => ({ node: formatIpv4(publicIp), subnet: formatPrefix(subnet) }));
   const rows = new Map<string, readonly MeshPeer[]>();
   const present = new Set([here]);
-  const over = linkedAbort(signal);
+  const over = childAbort(signal);
   const seconds = Math.ceil(timeoutMs / 1000) + SPARE_SECONDS;
   let posted: PostedCall | undefined;
   let trouble: string | undefined;
   try {
-    const limit = linkedAbort(signal, STORE_TIMEOUT_MS);
+    const limit = childAbort(signal, STORE_TIMEOUT_MS);
     const call = formatCall({ kind: 'mesh', node: place.publicIp, timeoutMs });
     posted = await board
       .call(call, seconds, limit.signal)

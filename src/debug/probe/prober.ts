@@ -4,6 +4,7 @@
  */
 import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { childAbort } from '../../child-abort.js';
 import { errorMessage, FlannelError } from '../../errors.js';
 import { RawSender } from '../../host/raw-sender.js';
 import type { ProbeService } from '../../observe/probe-answer.js';
@@ -26,7 +27,6 @@ import { hopsOf } from './hops.js';
 import { likelyCause } from './likely-cause.js';
 import { probeMesh, STORE_TIMEOUT_MS } from './mesh.js';
 import { median } from './mesh-row.js';
-import { linkedAbort } from './linked-abort.js';
 import { followPackets } from './packet-follower.js';
 import { formatCall, integerOf, type PacketCall } from './probe-call.js';
 import { buildProbePacket } from './probe-packet.js';
@@ -140,7 +140,7 @@ class PacketProbe {
       seen: (sighting) => this.sightings.push({ ...sighting, node: this.here }),
       lost: (records) => this.lost.set(this.here, records),
     });
-    const over = linkedAbort(signal);
+    const over = childAbort(signal);
     let posted: PostedCall | undefined;
     let sender: RawSender | undefined;
     try {
@@ -180,7 +180,7 @@ class PacketProbe {
     if (board === undefined) return undefined;
     const { count, timeoutMs } = this.request;
     const seconds = Math.ceil((count * PACKET_GAP_MS + 2 * timeoutMs) / 1000) + SPARE_SECONDS;
-    const limit = linkedAbort(signal, STORE_TIMEOUT_MS);
+    const limit = childAbort(signal, STORE_TIMEOUT_MS);
     try {
       const posted = await board.call(formatCall(this.call), seconds, limit.signal);
       posted

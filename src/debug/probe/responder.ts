@@ -5,13 +5,13 @@
  */
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { childAbort, type ChildAbort } from '../../child-abort.js';
 import { errorMessage } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import type { ProbeStatistics } from '../../observe/control-protocol.js';
 import { formatIpv4, formatPrefix, prefixContains, type Ipv4Prefix } from '../../packet/address.js';
 import { IPV4_HEADER_BYTES } from '../../packet/ipv4.js';
 import type { CallWatcher, HeardCall } from '../../subnet/probe-board.js';
-import { linkedAbort } from './linked-abort.js';
 import { followPackets } from './packet-follower.js';
 import { parseCall, type PacketCall } from './probe-call.js';
 import type { ProbeNode, ProbePlace } from './probe-node.js';
@@ -28,7 +28,7 @@ const MAX_CALL_MS = 60_000;
 const ANSWER_MS = 1000;
 
 export class ProbeResponder {
-  private readonly active = new Map<string, AbortController>();
+  private readonly active = new Map<string, ChildAbort>();
   private credit = CALLS_BURST;
   private creditAtMs = performance.now();
   private followed = 0;
@@ -68,7 +68,7 @@ export class ProbeResponder {
     if (call.kind === 'mesh' && this.meshEnds !== undefined) {
       return this.ignore(`the mesh ${heard.id}, for another one is being measured`);
     }
-    const end = linkedAbort(signal, MAX_CALL_MS);
+    const end = childAbort(signal, MAX_CALL_MS);
     this.active.set(heard.id, end);
     const work =
       call.kind === 'packet' ? this.follow(heard, call, place, end.signal) : this.measure(heard, place, end.signal);

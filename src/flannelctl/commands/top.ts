@@ -1,5 +1,6 @@
 import { Option, type Command } from 'commander';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { childAbort } from '../../child-abort.js';
 import { sampleFor } from '../../debug/top/sample-for.js';
 import { TOP_PLACES, TrafficSketch, type TopBy } from '../../debug/top/traffic-sketch.js';
 import { FlannelError, UsageError } from '../../errors.js';
@@ -102,9 +103,7 @@ async function collect(
 ): Promise<TopAnswer> {
   const { lease, publicIP = '' } = await client.status();
   const sketch = new TrafficSketch(by, parsePrefix(lease?.subnet ?? ''));
-  const end = new AbortController();
-  const stop = (): void => end.abort();
-  signal.addEventListener('abort', stop);
+  const end = childAbort(signal);
   let timer: NodeJS.Timeout | undefined;
   let startedMs = performance.now();
   let lost: TapLoss = { ring: 0, reader: 0 };
@@ -115,12 +114,12 @@ async function collect(
       else if (frame.kind === 'loss') lost = frame.loss;
       else {
         startedMs = performance.now();
-        timer = setTimeout(stop, windowMs);
+        timer = setTimeout(() => end.abort(), windowMs);
       }
     }
   } finally {
     clearTimeout(timer);
-    signal.removeEventListener('abort', stop);
+    end.abort();
   }
   return {
     time: new Date().toISOString(),
