@@ -79,11 +79,7 @@ export class ControlServer {
     services: ControlServices = {},
     access?: ControlAccess,
   ): Promise<ControlServer> {
-    const streams: StreamRoute = (requested) => streamOf(requested, services);
-    const server = createQuestionServer((requested, query) => answer(requested, query, source), writeError, {
-      streams,
-      peerCheck: access?.check,
-    });
+    const server = createControlServer(source, services, access);
     // Bound under a name of its own and linked into place while listening: whoever finds the path finds it answering,
     // and of two daemons that start at once exactly one gets it.
     const own = join(dirname(path), `.flanneld-${process.pid}.sock`);
@@ -120,11 +116,7 @@ export class ControlServer {
     services: ControlServices = {},
     access?: ControlAccess,
   ): Promise<ControlServer> {
-    const streams: StreamRoute = (requested) => streamOf(requested, services);
-    const server = createQuestionServer((requested, query) => answer(requested, query, source), writeError, {
-      streams,
-      peerCheck: access?.check,
-    });
+    const server = createControlServer(source, services, access);
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen({ fd }, resolve);
@@ -151,6 +143,12 @@ export class ControlServer {
     }
     await closeServer(this.#server);
   }
+}
+
+function createControlServer(source: ControlSource, services: ControlServices, access?: ControlAccess): Server {
+  const streams: StreamRoute = (path) => streamOf(path, services);
+  const route = (path: string, query: URLSearchParams): Answer | undefined => answer(path, query, source);
+  return createQuestionServer(route, writeError, { streams, peerCheck: access?.check });
 }
 
 /** What is known of whoever may be listening at a path. */
