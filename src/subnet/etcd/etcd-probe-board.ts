@@ -71,6 +71,7 @@ export class EtcdProbeBoard implements ProbeBoard {
   }
 
   async watchCalls(watcher: CallWatcher, signal: AbortSignal): Promise<void> {
+    const { clock } = this.connection;
     const backoff = new Backoff();
     const reasons = new ReasonReporter((reason) => {
       this.logger.info(`this node takes no part in flannelctl probe: ${reason}`);
@@ -96,7 +97,7 @@ export class EtcdProbeBoard implements ProbeBoard {
             afterRevision: listed.header.revision,
             optional: true,
             opened: () => {
-              openedAtMs = Date.now();
+              openedAtMs = clock.elapsed();
               reasons.clear();
             },
             events: (events) => {
@@ -112,9 +113,9 @@ export class EtcdProbeBoard implements ProbeBoard {
         if (signal.aborted) return;
         refused = error instanceof StoreError && error.grpcCode === Number(status.PERMISSION_DENIED);
         if (refused) reasons.report(errorMessage(error));
-        if (openedAtMs !== undefined && Date.now() - openedAtMs > STABLE_MS) backoff.reset();
+        if (openedAtMs !== undefined && clock.elapsed() - openedAtMs > STABLE_MS) backoff.reset();
       }
-      await pause(this.connection.clock, refused ? REFUSED_RETRY_MS : backoff.nextMs(), signal);
+      await pause(clock, refused ? REFUSED_RETRY_MS : backoff.nextMs(), signal);
     }
   }
 
