@@ -254,7 +254,7 @@ describe('people who watch packets', () => {
       const member = new DatagramSender(node2.namespace, node1.address, 8285);
       await member.send(udpPacket({ source: '10.5.254.9', destination: pod1.address, ttl: 40 }));
       await member.close();
-      await ping(pod1.namespace, pod2.address, { count: 3 });
+      await ping(pod1.namespace, pod2.address, { count: 1 });
       assert.equal(await watch.ended(), 0, watch.stderr);
       assert.match(watch.stderr, /captured 5 packets into .*all\.pcapng/);
       assert.equal(statSync(path).mode & 0o777, 0o600);
@@ -354,7 +354,7 @@ describe('people who watch packets', () => {
 
   test('what is captured into a pipe is read as it comes', { skip: !hasTshark }, async () => {
     const watch = await Watch.start(node1, ['capture', '-w', '-', '--count', '4', 'icmp'], READ_BY_TSHARK);
-    await ping(pod1.namespace, pod2.address, { count: 2 });
+    for (let time = 0; time < 2; time++) await ping(pod1.namespace, pod2.address, { count: 1 });
     assert.equal(await watch.ended(), 0, watch.stderr);
     assert.deepEqual(watch.output.toString().trim().split('\n'), ['8', '0', '8', '0']);
   });
@@ -387,7 +387,7 @@ describe('people who watch packets', () => {
       [['trace', '--reason', 'whim'], 2, /--reason 'whim': expected some of not-ipv4, /],
       [['trace', '--sample', '5'], 2, /1\/1000/],
       [['capture'], 2, /--write/],
-      [['capture', '-w', '/nowhere/x.pcapng'], 1, /cannot write the capture \/nowhere\/x\.pcapng: ENOENT/],
+      [['capture', '-w', '/nowhere/x.pcapng'], 1, /cannot write the capture \/nowhere\/x\.pcapng: no such file or directory$/],
       [['capture', '-w', '-', '--rotate', '1M'], 2, /--rotate needs a file/],
       [['capture', '-w', 'x', '--keep', '2'], 2, /--keep needs --rotate/],
     ];
