@@ -1,11 +1,16 @@
 // Batches with offloads: what comes out of the device as super-packets arrives at the peer as the packets that they are on
 // the wire, and what a peer sends reaches the device as writes that the kernel's segmentation turns into the same again.
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <map>
 #include <string>
 #include <vector>
+
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "batch_bench.h"
 #include "decap_batch.h"
@@ -14,6 +19,34 @@
 #include "virtio.h"
 
 using namespace flannelette;
+
+namespace {
+
+// What the device refuses with EINVAL, and how often it did.
+enum class Refuses { kNothing, kMergedTcp, kMergedUdp, kEverything };
+Refuses device_refuses = Refuses::kNothing;
+int refusals = 0;
+
+bool IsRefused(const iovec& first) {
+  if (first.iov_len != kVirtioHeaderBytes) return false;
+  const uint8_t kind = GsoKind(*static_cast<const VirtioHeader*>(first.iov_base));
+  switch (device_refuses) {
+    case Refuses::kNothing: return false;
+    case Refuses::kMergedTcp: return kind == VIRTIO_NET_HDR_GSO_TCPV4;
+    case Refuses::kMergedUdp: return kind == VIRTIO_NET_HDR_GSO_UDP_L4;
+    case Refuses::kEverything: return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+extern "C" ssize_t writev(int fd, const iovec* vectors, int count) {
+  if (!IsRefused(vectors[0])) return syscall(SYS_writev, fd, vectors, count);
+  refusals++;
+  errno = EINVAL;
+  return -1;
+}
 
 namespace {
 
@@ -219,6 +252,88 @@ void WhatAPeerSendsReachesTheDeviceMergedAndWhole(Random* random) {
   }
 }
 
+// A node whose peer sends runs of small packets of one flow, and whose device may refuse them.
+class RefusedRuns {
+ public:
+  explicit RefusedRuns(bool tcp) { shape_.tcp = tcp; }
+
+  // Four packets of the flow go from the peer to the device; `error` is what becomes of each.
+  void Carry(int error = 0) {
+    std::vector<std::string> sent;
+    for (int count = 0; count < 4; count++) {
+      sent.push_back(MakePacket(shape_, std::string(100, 'x')));
+      shape_.sequence += 100;
+      shape_.id++;
+      bench_.FromPeer(sent.back());
+    }
+    std::vector<std::string> arrived;
+    for (size_t left = sent.size(); left > 0;) {
+      const int received = bench_.batch->Receive();
+      if (!EXPECT(received > 0)) return;
+      const size_t count = static_cast<size_t>(received);
+      for (size_t index = 0; index < count; index++) bench_.Forward(index, 0, 0);
+      bench_.batch->Transmit(count);
+      for (size_t index = 0; index < count; index++) EXPECT(bench_.Field(index, kError) == error);
+      merged_ = bench_.Field(0, kMerged) > 1;
+      left -= count;
+      size_t writes = 0;
+      for (const auto& flow : AtDevice(&bench_, &writes)) {
+        arrived.insert(arrived.end(), flow.second.begin(), flow.second.end());
+      }
+    }
+    EXPECT(arrived == (error == 0 ? sent : std::vector<std::string>{}));
+  }
+
+  bool merged() const { return merged_; }
+  Offloads& offloads() { return bench_.batch->offloads(); }
+
+ private:
+  Bench<DecapBatch> bench_{kAll};
+  PacketShape shape_;
+  bool merged_ = false;  // the last batch, by a write that the device took
+};
+
+void WhatTheDeviceRefusesMergedIsWrittenSinglyAndInTheEndNotMerged() {
+  for (const bool tcp : {true, false}) {
+    RefusedRuns runs(tcp);
+    device_refuses = tcp ? Refuses::kMergedTcp : Refuses::kMergedUdp;
+    refusals = 0;
+    while (refusals < 8) {
+      EXPECT(runs.offloads().pending() == 0);
+      runs.Carry();
+    }
+    if (!EXPECT(runs.offloads().pending() == 1)) return;
+    const StepDown step = runs.offloads().Take();
+    EXPECT(step.offload == (tcp ? kTunTso : kTunUso) && step.error == EINVAL && step.address == 0);
+    EXPECT(runs.offloads().Has(kTunTso) == !tcp && runs.offloads().Has(kTunUso) == tcp);
+    runs.Carry();
+    EXPECT(refusals == 8 && runs.offloads().pending() == 0);
+  }
+  device_refuses = Refuses::kNothing;
+}
+
+void ADeviceThatRefusesNowAndThenKeepsItsOffload() {
+  RefusedRuns runs(true);
+  refusals = 0;
+  for (const int until : {7, 14}) {
+    device_refuses = Refuses::kMergedTcp;
+    while (refusals < until) runs.Carry();
+    device_refuses = Refuses::kNothing;
+    do runs.Carry();
+    while (!runs.merged());
+  }
+  EXPECT(runs.offloads().pending() == 0 && runs.offloads().Has(kTunTso));
+}
+
+void WhatTheDeviceRefusesSinglyAsWellIsNoReasonToMergeLess() {
+  RefusedRuns runs(true);
+  device_refuses = Refuses::kEverything;
+  for (int round = 0; round < 20; round++) runs.Carry(EINVAL);
+  device_refuses = Refuses::kNothing;
+  EXPECT(runs.offloads().pending() == 0 && runs.offloads().Has(kTunTso));
+  runs.Carry();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -226,5 +341,8 @@ int main(int argc, char** argv) {
   WhatTheDeviceHandsOverArrivesCut(&random);
   WhatNoVirtioHeaderFitsIsMarked();
   WhatAPeerSendsReachesTheDeviceMergedAndWhole(&random);
+  WhatTheDeviceRefusesMergedIsWrittenSinglyAndInTheEndNotMerged();
+  ADeviceThatRefusesNowAndThenKeepsItsOffload();
+  WhatTheDeviceRefusesSinglyAsWellIsNoReasonToMergeLess();
   return Summary();
 }
