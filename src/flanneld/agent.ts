@@ -19,15 +19,15 @@ import type { Backend, RunningBackend } from '../backend/backend.js';
 import type { DescriptorStore } from '../backend/descriptor-store.js';
 import { childAbort, type ChildAbort } from '../child-abort.js';
 import { pause, type Clock } from '../clock.js';
-import { FlannelError, NetworkConfigError, type ErrorCode } from '../errors.js';
+import { FlannelError, type ErrorCode } from '../errors.js';
 import type { ExternalInterface } from '../host/external-interface.js';
 import type { Logger } from '../log.js';
 import type { ServiceNotifier } from '../observe/sd-notify.js';
-import { formatIpv4, formatPrefix, prefixContains, prefixesEqual, type Ipv4Prefix } from '../packet/address.js';
+import { formatIpv4, formatPrefix, type Ipv4Prefix } from '../packet/address.js';
 import { ReasonReporter } from '../reason-reporter.js';
 import type { Lease } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config.js';
-import type { LeaseRequest, SubnetManager } from '../subnet/subnet-manager.js';
+import type { SubnetManager } from '../subnet/subnet-manager.js';
 import { untilAddressMoves } from './address-watch.js';
 import type { AgentPhase, AgentState, UnreadyCause } from './agent-state.js';
 import { watchConfigChanges } from './config-watch.js';
@@ -37,6 +37,7 @@ import { keepOwnLease, leaseFields } from './own-lease.js';
 import type { KnownLeases } from './known-leases.js';
 import type { Predecessor } from './handover.js';
 import { isAbort, persist, within } from './persistence.js';
+import { describe, difference, leaseRequest, refuseLoop, type Plan } from './plan.js';
 import type { SnapshotFile } from './snapshot-file.js';
 
 /** What an agent is made of; `run-agent.ts` puts the real ones together. */
@@ -90,15 +91,6 @@ const BACKEND_STOP_MS = 500;
 
 /** The snapshot gets as long to be written at the end. */
 const SNAPSHOT_WRITE_MS = 200;
-
-/** What start-up has found, before anything on this host is changed. */
-interface Plan {
-  readonly config: NetworkConfig;
-  readonly backend: Backend;
-  readonly external: ExternalInterface;
-  readonly request: LeaseRequest;
-  readonly lease: Lease;
-}
 
 /** Why a plan has come to its end. */
 interface Change {
@@ -548,38 +540,4 @@ export class Agent {
       mtu: external.mtuBytes,
     });
   }
-}
-
-/** What other nodes send to an address inside the network would enter their tunnels again. */
-function refuseLoop(config: NetworkConfig, publicIp: number): void {
-  if (!prefixContains(config.network, publicIp)) return;
-  throw new NetworkConfigError(
-    `Network ${formatPrefix(config.network)} contains ${formatIpv4(publicIp)}, the address that other nodes are to send ` +
-      'to (--public-ip): choose one apart from the other',
-  );
-}
-
-function leaseRequest(
-  publicIp: number,
-  backend: Backend,
-  previousSubnet: Ipv4Prefix | undefined,
-  formerPublicIp?: number,
-): LeaseRequest {
-  const request = { publicIp, publicIpv6: null, ...backend.leaseAttributes(), previousSubnet };
-  return formerPublicIp === undefined ? request : { ...request, formerPublicIp };
-}
-
-/** What of that which a backend is made for differs, for a log line; `undefined` when nothing does. */
-function difference(before: Plan, now: Plan): string | undefined {
-  if (describe(before.config) !== describe(now.config)) return 'the network configuration has changed';
-  if (describe(before.external) !== describe(now.external)) return 'the external interface has changed';
-  if (!prefixesEqual(before.lease.subnet, now.lease.subnet)) {
-    return `the subnet has changed from ${formatPrefix(before.lease.subnet)} to ${formatPrefix(now.lease.subnet)}`;
-  }
-  return before.request.publicIp === now.request.publicIp ? undefined : 'the public address has changed';
-}
-
-/** As text, to tell whether it has changed. */
-function describe(config: NetworkConfig | ExternalInterface): string {
-  return JSON.stringify(config, (_key, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
 }
