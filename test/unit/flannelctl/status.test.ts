@@ -83,6 +83,26 @@ test('status tells everything about an agent that is ready', () => {
   ]);
 });
 
+test('status says which offloads are in use, and why the others are not, or not everywhere', () => {
+  const backend = {
+    ...READY.backend!,
+    offloads: [
+      { name: 'tun-tso', state: 'on', stepDowns: 0 },
+      { name: 'tun-uso', state: 'off', reason: 'switched off by --disable-offload', stepDowns: 0 },
+      { name: 'udp-segment', state: 'on', reason: 'the kernel refuses it to 192.0.2.2: EIO', stepDowns: 1 },
+    ],
+  } as const;
+  const lines = statusReport({ ...READY, backend }, plain, NOW);
+  const at = lines.indexOf('Offloads     tun-tso, udp-segment');
+  assert.deepEqual(lines.slice(at + 1, at + 3), [
+    '             no tun-uso: switched off by --disable-offload',
+    '             udp-segment: the kernel refuses it to 192.0.2.2: EIO',
+  ]);
+  const offloads = backend.offloads.map((offload) => ({ ...offload, state: 'off' as const }));
+  const none = statusReport({ ...READY, backend: { ...backend, offloads } }, plain, NOW);
+  assert.ok(none.includes('Offloads     none'), none.join('\n'));
+});
+
 test('status says what an agent waits for, and why', () => {
   const waiting: StatusAnswer = {
     version: '0.1.0',
