@@ -10,6 +10,7 @@ import { noCompiler } from '../../harness/compile.js';
 import { untilReached } from '../../harness/pod-traffic.js';
 import { compileRestartPrograms, underTraffic, type RestartPrograms } from '../../harness/restarts.js';
 import { httpGet } from '../../harness/traffic.js';
+import { until } from '../../harness/until.js';
 
 const PATIENCE_MS = 30_000;
 const HEALTH = '--healthz-port=9990';
@@ -86,15 +87,20 @@ describe('a takeover', { skip: noCompiler }, () => {
   const take = (token: number): number => readSync(token, Buffer.alloc(8));
 
   test('by one that ends half way leaves the running one to go on, even with the token taken', async () => {
-    for (const taken of [false, true]) {
+    for (const [round, taken] of [false, true].entries()) {
       const { token, close } = await untilParked();
       const workers = (await node.running.status()).backend?.workers ?? [];
       assert.deepEqual([...new Set(workers.map(({ state }) => state))], ['parked']);
       if (taken) assert.equal(take(token), 8);
       close();
+      // Only then does it make room for another.
+      await until(
+        'it goes on',
+        () => node.running.said(/not taken over: the other one has ended; going on/).length > round,
+        { evidence: () => node.running.evidence },
+      );
       await podsReachEachOther();
     }
-    await node.running.saying(/not taken over: the other one has ended; going on/);
   });
 
   test('by one that does not run in time leaves the running one to go on, and that one can never run', async () => {
