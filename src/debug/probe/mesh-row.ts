@@ -102,6 +102,7 @@ async function largestThrough(
   return searchLargestEcho(prober, destination, mtuBytes);
 }
 
+/** @param values - at least one, in any order */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = Math.floor(sorted.length / 2);
@@ -113,6 +114,7 @@ function medianMs(times: readonly number[]): number {
   return Math.round(median(times) * 1000) / 1000;
 }
 
+/** As it stands on the board; {@link parseRow} reads it. */
 export function formatRow(peers: readonly MeshPeer[]): string {
   return JSON.stringify({ peers });
 }

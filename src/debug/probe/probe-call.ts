@@ -41,6 +41,7 @@ export const MAX_MESH_MS = 60_000;
 const PROTOCOLS = { icmp: PROTOCOL_ICMP, tcp: PROTOCOL_TCP, udp: PROTOCOL_UDP } as const;
 const MAX_TEXT_LENGTH = 1024;
 
+/** As it stands on the board; {@link parseCall} reads it. */
 export function formatCall(call: ProbeCall): string {
   if (call.kind === 'mesh') return JSON.stringify({ ...call, node: formatIpv4(call.node) });
   const { node, source, destination, protocol, nextHop } = call;
@@ -88,10 +89,12 @@ export function parseObject(text: string, maxLength: number): Readonly<Record<st
   }
 }
 
+/** An IPv4 address in dotted form, as a number; `undefined` for anything else. */
 export function addressOf(value: unknown): number | undefined {
   return typeof value === 'string' ? parseIpv4(value) : undefined;
 }
 
+/** A whole number from `from` to `to`; `undefined` for anything else. */
 export function integerOf(value: unknown, from: number, to: number): number | undefined {
   return typeof value === 'number' && Number.isInteger(value) && value >= from && value <= to ? value : undefined;
 }

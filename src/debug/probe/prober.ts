@@ -56,6 +56,7 @@ const PROTOCOLS = { icmp: PROTOCOL_ICMP, tcp: PROTOCOL_TCP, udp: PROTOCOL_UDP } 
 /** Where nobody listens as a rule: the port that traceroute begins with. */
 const DEFAULT_PORTS = { icmp: 0, tcp: 80, udp: 33_434 } as const;
 
+/** Probes that start at this node, a few at once. */
 export class Prober implements ProbeService {
   private running = 0;
 

@@ -45,10 +45,12 @@ const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z$/;
 const REASON = /^[a-z][a-z0-9-]{0,39}$/;
 const PEER = /^([0-9.]{7,15}):([0-9]{1,5})$/;
 
+/** As it stands on the board; {@link parseSighting} reads it. */
 export function formatSighting(sighting: Sighting): string {
   return JSON.stringify(sighting);
 }
 
+/** `undefined` for what is none; never throws. */
 export function parseSighting(text: string): Sighting | undefined {
   const fields = parseObject(text, MAX_TEXT_LENGTH);
   if (fields === undefined) return undefined;
@@ -65,10 +67,12 @@ export function parseSighting(text: string): Sighting | undefined {
   return { packet, leg, direction, reason, peer, lease, answer, answerFrom, time } as Sighting;
 }
 
+/** As it stands on the board; {@link parsePresence} reads it. */
 export function formatPresence(presence: Presence): string {
   return JSON.stringify({ ...presence, trouble: presence.trouble?.slice(0, MAX_WORDS) ?? null });
 }
 
+/** `undefined` for what is none; never throws. */
 export function parsePresence(text: string): Presence | undefined {
   const fields = parseObject(text, MAX_TEXT_LENGTH);
   const subnet = leaseOf(fields?.subnet);
@@ -76,10 +80,12 @@ export function parsePresence(text: string): Presence | undefined {
   return subnet === undefined || trouble === undefined ? undefined : { subnet, trouble };
 }
 
+/** As it stands on the board; {@link parseFinding} reads it. */
 export function formatFinding(finding: KernelFinding): string {
   return JSON.stringify({ ...finding, fact: finding.fact.slice(0, MAX_WORDS) });
 }
 
+/** `undefined` for what is none; never throws. */
 export function parseFinding(text: string): KernelFinding | undefined {
   const fields = parseObject(text, MAX_TEXT_LENGTH);
   const reason = nullOr(fields?.reason, reasonOf);
