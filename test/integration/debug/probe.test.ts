@@ -26,7 +26,7 @@ const on = (node: string, ...args: string[]): ReturnType<typeof labCommand> =>
   labCommand('exec', '--name', name, node, '--', 'flannelctl', ...args);
 
 async function probe(node: string, ...args: string[]): Promise<Outcome<PacketProbeAnswer>> {
-  const { status, stdout, stderr } = await on(node, 'probe', '--json', ...args);
+  const { status, stdout, stderr } = await on(node, 'probe', '--json', '--timeout', '2', ...args);
   assert.equal(stderr, '');
   const answer = JSON.parse(stdout) as PacketProbeAnswer;
   // What holds of every answer: the exit status, and a cause exactly where there is something to explain.
