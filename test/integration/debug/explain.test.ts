@@ -299,7 +299,7 @@ describe('explain', () => {
     assert.match(good.stdout, /underlay +192\.168\.64\.12 is reached through eth0, path MTU 1500/);
     assert.match(good.stdout, new RegExp(`\nforwarded to 192\\.168\\.64\\.12:8285 by lease ${text(subnet2)}/24\n$`));
 
-    const none = await json(pod.address, '10.5.77.7');
+    const none = await json(pod.address, '10.5.177.7');
     assert.deepEqual([none.exit, none.verdict, none.reason, none.lease], [1, 'dropped', 'no-lease', null]);
     const local = await json(pod.address, text(subnet1 + 1));
     assert.deepEqual([local.exit, local.verdict, local.direction], [0, 'delivered', 'local']);

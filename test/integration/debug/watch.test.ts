@@ -387,7 +387,11 @@ describe('people who watch packets', () => {
       [['trace', '--reason', 'whim'], 2, /--reason 'whim': expected some of not-ipv4, /],
       [['trace', '--sample', '5'], 2, /1\/1000/],
       [['capture'], 2, /--write/],
-      [['capture', '-w', '/nowhere/x.pcapng'], 1, /cannot write the capture \/nowhere\/x\.pcapng: no such file or directory$/],
+      [
+        ['capture', '-w', '/nowhere/x.pcapng'],
+        1,
+        /cannot write the capture \/nowhere\/x\.pcapng: no such file or directory$/,
+      ],
       [['capture', '-w', '-', '--rotate', '1M'], 2, /--rotate needs a file/],
       [['capture', '-w', 'x', '--keep', '2'], 2, /--keep needs --rotate/],
     ];
