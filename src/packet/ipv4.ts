@@ -18,6 +18,13 @@ export const IPV4_MAX_BYTES = 65535;
 export const PROTOCOL_ICMP = 1;
 export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
+/** Those that are asked for by name. */
+export const PROTOCOL_NUMBERS = { icmp: PROTOCOL_ICMP, tcp: PROTOCOL_TCP, udp: PROTOCOL_UDP } as const;
+
+/** The number of a protocol by one of those names. */
+export function protocolNumber(name: string): number | undefined {
+  return Object.hasOwn(PROTOCOL_NUMBERS, name) ? PROTOCOL_NUMBERS[name as keyof typeof PROTOCOL_NUMBERS] : undefined;
+}
 
 /** Bits of the word at offset 6: don't fragment, more fragments, offset in units of 8 bytes. */
 export const FLAG_DONT_FRAGMENT = 0x4000;

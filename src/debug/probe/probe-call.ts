@@ -3,7 +3,7 @@
  * them, or that each is to measure its ways to the others. Anybody who may write to the store can have written it.
  */
 import { parseIpv4, formatIpv4 } from '../../packet/address.js';
-import { PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from '../../packet/ipv4.js';
+import { PROTOCOL_NUMBERS } from '../../packet/ipv4.js';
 import { MAX_PROBE_PACKETS } from '../../observe/probe-request.js';
 
 /** Packets that are alike but for their numbers. */
@@ -11,7 +11,7 @@ export interface PacketCall {
   readonly kind: 'packet';
   /** The public address of the node that sends them. */
   readonly node: number;
-  readonly protocol: typeof PROTOCOL_ICMP | typeof PROTOCOL_TCP | typeof PROTOCOL_UDP;
+  readonly protocol: (typeof PROTOCOL_NUMBERS)[keyof typeof PROTOCOL_NUMBERS];
   readonly source: number;
   readonly destination: number;
   /** Packet `i` has this source port plus `i`; of ICMP the identifier of all, their sequence numbers being 0, 1, … */
@@ -38,14 +38,13 @@ export type ProbeCall = PacketCall | MeshCall;
 export const MAX_CALL_PACKETS = MAX_PROBE_PACKETS + 1;
 export const MAX_MESH_MS = 60_000;
 
-const PROTOCOLS = { icmp: PROTOCOL_ICMP, tcp: PROTOCOL_TCP, udp: PROTOCOL_UDP } as const;
 const MAX_TEXT_LENGTH = 1024;
 
 /** As it stands on the board; {@link parseCall} reads it. */
 export function formatCall(call: ProbeCall): string {
   if (call.kind === 'mesh') return JSON.stringify({ ...call, node: formatIpv4(call.node) });
   const { node, source, destination, protocol, nextHop } = call;
-  const name = Object.entries(PROTOCOLS).find(([, number]) => number === protocol)?.[0];
+  const name = Object.entries(PROTOCOL_NUMBERS).find(([, number]) => number === protocol)?.[0];
   const addresses = { node: formatIpv4(node), source: formatIpv4(source), destination: formatIpv4(destination) };
   return JSON.stringify({ ...call, ...addresses, nextHop: formatIpv4(nextHop), protocol: name });
 }
@@ -100,5 +99,5 @@ export function integerOf(value: unknown, from: number, to: number): number | un
 }
 
 function protocolOf(value: unknown): PacketCall['protocol'] | undefined {
-  return value === 'icmp' || value === 'tcp' || value === 'udp' ? PROTOCOLS[value] : undefined;
+  return value === 'icmp' || value === 'tcp' || value === 'udp' ? PROTOCOL_NUMBERS[value] : undefined;
 }

@@ -12,7 +12,7 @@ import type { PacketProbeAnswer, PacketProbeRequest, ProbeAnswer, ProbeRequest }
 import { MIN_PROBE_BYTES } from '../../observe/probe-request.js';
 import { formatIpv4, formatPrefix, parseIpv4, prefixContains } from '../../packet/address.js';
 import { fragmentIpv4 } from '../../packet/fragment.js';
-import { PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, UDP_OVERHEAD_BYTES } from '../../packet/ipv4.js';
+import { PROTOCOL_NUMBERS, UDP_OVERHEAD_BYTES } from '../../packet/ipv4.js';
 import type { PostedCall, ProbeReport } from '../../subnet/probe-board.js';
 import {
   answerTo,
@@ -52,7 +52,6 @@ const MAX_REPORTS = 2000;
 /** Packets smaller than this are not held to be lost for their size. */
 const LARGE_BYTES = 500;
 
-const PROTOCOLS = { icmp: PROTOCOL_ICMP, tcp: PROTOCOL_TCP, udp: PROTOCOL_UDP } as const;
 /** Where nobody listens as a rule: the port that traceroute begins with. */
 const DEFAULT_PORTS = { icmp: 0, tcp: 80, udp: 33_434 } as const;
 
@@ -124,7 +123,7 @@ class PacketProbe {
     this.call = {
       kind: 'packet',
       node: place.publicIp,
-      protocol: PROTOCOLS[request.protocol],
+      protocol: PROTOCOL_NUMBERS[request.protocol],
       source,
       destination,
       nextHop: lease?.publicIp ?? 0,

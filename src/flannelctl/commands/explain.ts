@@ -4,7 +4,7 @@ import { ThisHost } from '../../debug/explain/host-view.js';
 import type { PacketSpec } from '../../debug/explain/packet-spec.js';
 import { UsageError } from '../../errors.js';
 import { parseIpv4 } from '../../packet/address.js';
-import { PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from '../../packet/ipv4.js';
+import { PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, protocolNumber } from '../../packet/ipv4.js';
 import { type CommandContext, printJson, printLines } from '../context.js';
 import { ControlClient } from '../control-client.js';
 import { explainReport } from '../explain-report.js';
@@ -26,8 +26,6 @@ interface ExplainOptions extends DaemonOptions, JsonOption {
   readonly df?: true;
   readonly sender?: string;
 }
-
-const PROTOCOLS: Readonly<Record<string, number>> = { icmp: PROTOCOL_ICMP, tcp: PROTOCOL_TCP, udp: PROTOCOL_UDP };
 
 /** `flannelctl explain`: what would become of a packet, and why. */
 export function addExplainCommand(program: Command, context: CommandContext): void {
@@ -92,7 +90,7 @@ function address(what: string, text: string): number {
 }
 
 function protocol(text: string): number {
-  const known = PROTOCOLS[text];
+  const known = protocolNumber(text);
   if (known !== undefined) return known;
   if (!/^\d{1,3}$/.test(text) || Number(text) > 255) {
     throw new InvalidArgumentError('expected icmp, tcp, udp or a number up to 255.');

@@ -1,6 +1,6 @@
 /** Rules as `iptables-save` prints them, for {@link filterAt}. */
 import { parseIpv4, parsePrefix, prefixContains } from '../../packet/address.js';
-import { PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from '../../packet/ipv4.js';
+import { PROTOCOL_TCP, PROTOCOL_UDP, protocolNumber } from '../../packet/ipv4.js';
 import {
   negate,
   UNKNOWN_CONDITION,
@@ -21,12 +21,6 @@ const HOOKS: Readonly<Record<string, Hook>> = {
 };
 const PRIORITIES: Readonly<Record<string, number>> = { raw: -300, mangle: -150, nat: -100, filter: 0, security: 50 };
 const NAT_SOURCE_PRIORITY = 100;
-
-export const PROTOCOL_NUMBERS: Readonly<Record<string, number>> = {
-  icmp: PROTOCOL_ICMP,
-  tcp: PROTOCOL_TCP,
-  udp: PROTOCOL_UDP,
-};
 
 /** Every chain that `iptables-save` printed. */
 export function parseIptablesRuleset(text: string): FilterChain[] {
@@ -131,7 +125,7 @@ function conditionOf(option: string, value: string): FilterCondition {
     case '-o':
       return deviceCondition(value, 'outDevice');
     case '-p': {
-      const number = PROTOCOL_NUMBERS[value] ?? (/^\d+$/.test(value) ? Number(value) : undefined);
+      const number = protocolNumber(value) ?? (/^\d+$/.test(value) ? Number(value) : undefined);
       return number === undefined ? UNKNOWN_CONDITION : ({ protocol }) => protocol === number;
     }
     case '--dport':

@@ -1,5 +1,6 @@
 /** Rules as `nft -j list ruleset` prints them (libnftables-json(5)), for {@link filterAt}. */
-import { addressCondition, deviceCondition, portCondition, PROTOCOL_NUMBERS } from './iptables-ruleset.js';
+import { protocolNumber } from '../../packet/ipv4.js';
+import { addressCondition, deviceCondition, portCondition } from './iptables-ruleset.js';
 import {
   negate,
   UNKNOWN_CONDITION,
@@ -145,7 +146,7 @@ function oneValue({ payload, meta, ct }: NftMatch['left'], value: string): Filte
   }
   if (payload?.field === 'dport' || payload?.field === 'sport') {
     const port = portCondition(value, payload.field === 'dport' ? 'destinationPort' : 'sourcePort');
-    const protocol = PROTOCOL_NUMBERS[payload.protocol ?? ''];
+    const protocol = protocolNumber(payload.protocol ?? '');
     if (protocol === undefined) return port;
     return (packet, state) => packet.protocol === protocol && port(packet, state);
   }
@@ -167,7 +168,7 @@ function oneValue({ payload, meta, ct }: NftMatch['left'], value: string): Filte
 }
 
 function protocolCondition(value: string): FilterCondition {
-  const number = PROTOCOL_NUMBERS[value] ?? Number(value);
+  const number = protocolNumber(value) ?? Number(value);
   return Number.isNaN(number) ? UNKNOWN_CONDITION : ({ protocol }) => protocol === number;
 }
 
