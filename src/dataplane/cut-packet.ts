@@ -5,3 +5,16 @@
  * @returns the bytes that the packet has, written or not
  */
 export type CutPacket = (descriptor: number, segment: number, keptBytes: number) => number;
+
+/** A batch of packets for who shows them to the main thread. */
+export interface ShownBatch {
+  /** Where they are shown. */
+  readonly shared: SharedArrayBuffer;
+  readonly direction: 'encap' | 'decap';
+  readonly arena: Buffer;
+  readonly descriptors: Int32Array;
+  /** The way in has none: there every descriptor is one packet of the wire. */
+  readonly cut?: CutPacket;
+  /** Where `cut` writes. */
+  readonly cutOffset?: number;
+}

@@ -8,7 +8,7 @@
  */
 import { constants as osConstants } from 'node:os';
 import { incrementTtl } from '../packet/ipv4.js';
-import type { CutPacket } from './cut-packet.js';
+import type { ShownBatch } from './cut-packet.js';
 import { ADDRESS, DESCRIPTOR_WORDS, ERROR, FORWARD, LENGTH, OFFSET, PORT, SEGMENTS, VERDICT } from './descriptors.js';
 import { DROP_REASONS, DROP_REASON_SLOTS, DropReason } from './drop-reasons.js';
 
@@ -46,17 +46,6 @@ const ENTRY_WORDS = 1 + 2 * COPY_WORDS;
 /** Bytes of shared memory for the last drops of one worker. */
 export const LAST_DROPS_BYTES = 4 * ENTRY_WORDS * DROP_REASON_SLOTS;
 
-export interface LastDropsWriterOptions {
-  readonly shared: SharedArrayBuffer;
-  readonly direction: 'encap' | 'decap';
-  readonly arena: Buffer;
-  readonly descriptors: Int32Array;
-  /** On the way out, where a packet may be one of a super-packet. */
-  readonly cut?: CutPacket;
-  /** Where `cut` writes. */
-  readonly cutOffset?: number;
-}
-
 /** The worker's side. */
 export class LastDropsWriter {
   private readonly words: Int32Array;
@@ -72,7 +61,7 @@ export class LastDropsWriter {
     LAST_DROP_BYTES / 4,
   );
 
-  constructor(private readonly options: LastDropsWriterOptions) {
+  constructor(private readonly options: ShownBatch) {
     this.words = new Int32Array(options.shared);
   }
 

@@ -16,7 +16,7 @@
  */
 import { constants as osConstants } from 'node:os';
 import { incrementTtl } from '../packet/ipv4.js';
-import type { CutPacket } from './cut-packet.js';
+import type { ShownBatch } from './cut-packet.js';
 import { ADDRESS, DESCRIPTOR_WORDS, ERROR, FORWARD, LENGTH, OFFSET, PORT, VERDICT } from './descriptors.js';
 import { FIRST_FAILED, LAST_FAILED, MERGED, SEGMENTS } from './descriptors.js';
 import { DropReason } from './drop-reasons.js';
@@ -109,23 +109,12 @@ const NOT_CUT = -1;
 /** Bytes of shared memory for the tap of one worker; they are backed by memory only once somebody has watched. */
 export const TAP_BYTES = HEADER_BYTES + RING_BYTES;
 
-export interface TapWriterOptions {
-  readonly shared: SharedArrayBuffer;
-  readonly direction: 'encap' | 'decap';
-  readonly arena: Buffer;
-  readonly descriptors: Int32Array;
-  /** The way in has none: there every descriptor is one packet of the wire. */
-  readonly cut?: CutPacket;
-  /** Where `cut` writes. */
-  readonly cutOffset?: number;
-}
-
 /** The worker's side. */
 export class TapWriter {
   private readonly header: Int32Array;
   private readonly words: Int32Array;
   private readonly bytes: Uint8Array;
-  private readonly options: TapWriterOptions;
+  private readonly options: ShownBatch;
   /** By descriptor: whether this batch's packet was recorded as one that went on; kept where two draws may meet. */
   private readonly recorded: Uint8Array;
   /** The kernel may still refuse these, and then they are to be recorded as dropped: how many, and which. */
@@ -144,7 +133,7 @@ export class TapWriter {
   private nanoseconds = 0;
   private batchPackets = 0;
 
-  constructor(options: TapWriterOptions) {
+  constructor(options: ShownBatch) {
     const { shared, descriptors } = options;
     this.options = options;
     this.header = new Int32Array(shared, 0, HEADER_BYTES / 4);
