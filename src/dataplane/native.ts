@@ -197,7 +197,7 @@ export interface TunOffloads {
  * @returns 0, or a negated errno value when the kernel does not have all of them, and nothing has changed
  */
 export function setTunOffloads(fd: number, { checksum, tso, uso }: TunOffloads): number {
-  expectInteger('fd', fd, 0, 0x7fffffff);
+  expectFd('fd', fd);
   return addon().setTunOffloads(fd, checksum, tso, uso);
 }
 
@@ -233,7 +233,7 @@ function tunTrouble(name: string, reason: Trouble): string {
  * @throws FlannelError `HOST`
  */
 export function setTunPersistent(fd: number, persistent: boolean): void {
-  expectInteger('fd', fd, 0, 0x7fffffff);
+  expectFd('fd', fd);
   checked(addon().setTunPersistent(fd, persistent), ({ text }) => `cannot change the overlay device: ${text}`);
 }
 
@@ -288,7 +288,7 @@ function udpTrouble(address: number, port: number, reason: Trouble): string {
  * @returns 0, or a negated errno value when the kernel or a filter refuses
  */
 export function tryUdpOffload(fd: number, name: OffloadName): number {
-  expectInteger('fd', fd, 0, 0x7fffffff);
+  expectFd('fd', fd);
   const offload = OFFLOADS.find((one) => one.name === name);
   if (offload === undefined) throw new TypeError(`Expected the "name" of an offload, got ${name}`);
   return addon().tryUdpOffload(fd, offload.bit);
@@ -308,7 +308,7 @@ export function pathMtu(source: number, destination: number): number | undefined
 
 /** Closes a descriptor that this module opened. */
 export function closeFd(fd: number): void {
-  expectInteger('fd', fd, 0, 0x7fffffff);
+  expectFd('fd', fd);
   addon().closeFd(fd);
 }
 
@@ -337,7 +337,7 @@ export function lookUpGroup(name: string): number | undefined {
 
 /** Who is at the other end of a connected unix socket; `undefined` where the kernel does not say. */
 export function peerIdentity(fd: number): Identity | undefined {
-  expectInteger('fd', fd, 0, 0x7fffffff);
+  expectFd('fd', fd);
   const found = addon().peerIdentity(fd);
   return typeof found === 'number' ? undefined : toIdentity(found);
 }
@@ -495,9 +495,9 @@ function createBatch(create: CreateBatch, options: PacketBatchOptions): object {
   if (!(descriptors instanceof Int32Array) || descriptors.length % DESCRIPTOR_WORDS !== 0) {
     throw new TypeError(`Expected "descriptors" to be an Int32Array of a multiple of ${DESCRIPTOR_WORDS} words`);
   }
-  expectInteger('tunFd', tunFd, 0, 0x7fffffff);
-  expectInteger('socketFd', socketFd, 0, 0x7fffffff);
-  expectInteger('wakeupFd', wakeupFd, 0, 0x7fffffff);
+  expectFd('tunFd', tunFd);
+  expectFd('socketFd', socketFd);
+  expectFd('wakeupFd', wakeupFd);
   expectInteger('offloads', offloads, 0, 0x7fffffff);
   return create(arena, descriptors, tunFd, socketFd, wakeupFd, offloads);
 }
@@ -531,6 +531,11 @@ function describe(negated: number): Trouble {
 export function checked(result: number, message: (reason: Trouble) => string): number {
   if (result < 0) throw new FlannelError('HOST', message(describe(result)));
   return result;
+}
+
+/** @throws TypeError */
+export function expectFd(name: string, value: unknown): void {
+  expectInteger(name, value, 0, 0x7fffffff);
 }
 
 /** @throws TypeError */

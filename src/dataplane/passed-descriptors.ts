@@ -1,5 +1,5 @@
 /** Descriptors that come from another process or go to one: the addon's part in it, checked as in `native.ts`. */
-import { addon, checked, closeFd, expectInteger } from './native.js';
+import { addon, checked, closeFd, expectFd } from './native.js';
 
 /** How long the receiver of a datagram may take to deal with all that came before it. */
 const BARRIER_MS = 2000;
@@ -12,7 +12,7 @@ const BARRIER_MS = 2000;
 export function notifySocket(path: string, message: string, fds: readonly number[] = []): void {
   expectSocketPath(path);
   if (typeof message !== 'string') throw new TypeError('Expected the "message" to be a string');
-  for (const fd of fds) expectInteger('fds', fd, 0, 0x7fffffff);
+  for (const fd of fds) expectFd('fds', fd);
   checked(addon().notifySocket(path, message, fds), ({ text }) => `cannot send to the socket ${path}: ${text}`);
 }
 
@@ -37,7 +37,7 @@ function expectSocketPath(path: string): void {
 
 /** Keeps a descriptor from the programs that this process runs, or gives it to them. @throws FlannelError `HOST` */
 export function setInherited(fd: number, inherited: boolean): void {
-  expectInteger('fd', fd, 0, 0x7fffffff);
+  expectFd('fd', fd);
   checked(addon().setInherited(fd, inherited), ({ text }) => `cannot change the descriptor ${fd}: ${text}`);
 }
 
@@ -54,7 +54,7 @@ export interface QueueShape {
 
 /** Of a descriptor that may be anything: `undefined` unless it is a queue that packets of ours can pass. */
 export function queueShape(fd: number): QueueShape | undefined {
-  expectInteger('fd', fd, 0, 0x7fffffff);
+  expectFd('fd', fd);
   const found = addon().queueShape(fd);
   if (typeof found === 'number') return undefined;
   const [device, multiQueue, virtio, detached] = found;
@@ -63,7 +63,7 @@ export function queueShape(fd: number): QueueShape | undefined {
 
 /** Closes a queue and, where its device has several, takes it away from the device whoever else has it open. */
 export function discardQueue(fd: number): void {
-  expectInteger('fd', fd, 0, 0x7fffffff);
+  expectFd('fd', fd);
   addon().detachQueue(fd);
   closeFd(fd);
 }
@@ -78,7 +78,7 @@ export interface BoundSocket {
 
 /** Of a descriptor that may be anything: `undefined` unless it is a UDP socket over IPv4. */
 export function boundSocket(fd: number): BoundSocket | undefined {
-  expectInteger('fd', fd, 0, 0x7fffffff);
+  expectFd('fd', fd);
   const found = addon().boundSocket(fd);
   if (typeof found === 'number') return undefined;
   const [address, port, gro] = found;
