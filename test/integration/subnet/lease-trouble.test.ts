@@ -75,13 +75,19 @@ async function untilKey(name: string, owner: string): Promise<void> {
   await until(`${name} of ${owner}`, async () => (await etcd.get(SUBNETS + name)) === value(owner));
 }
 
-test('a node that is cut off says so when its lease must have run out, and takes it back when nobody has it', async () => {
+/** A node with 10.5.34.0/24 that etcd cannot be reached from any more. */
+async function cutOff() {
   const proxy = await Proxy.before(etcd.endpoints);
   proxies.push(proxy);
   const one = connect({ ttlSeconds: 2, renewRetryMs: 100 }, [proxy.endpoint]);
   const { lease, diary } = await node(one, '192.168.64.3', '10.5.34.0/24');
   await until('a renewal', () => diary.entries.includes('renewed'));
   proxy.cut();
+  return { proxy, one, lease, diary };
+}
+
+test('a node that is cut off says so when its lease must have run out, and takes it back when nobody has it', async () => {
+  const { proxy, lease, diary } = await cutOff();
   await until('the expiry', () => diary.entries.includes('expired'));
   await until('the end of the key', async () => (await keyOf('10.5.34.0-24')) === undefined);
   proxy.mend();
@@ -92,12 +98,7 @@ test('a node that is cut off says so when its lease must have run out, and takes
 });
 
 test('a node that is cut off until another has its subnet leaves it alone, and gets another', async () => {
-  const proxy = await Proxy.before(etcd.endpoints);
-  proxies.push(proxy);
-  const one = connect({ ttlSeconds: 2, renewRetryMs: 100 }, [proxy.endpoint]);
-  const { lease, diary } = await node(one, '192.168.64.3', '10.5.34.0/24');
-  await until('a renewal', () => diary.entries.includes('renewed'));
-  proxy.cut();
+  const { proxy, one, lease, diary } = await cutOff();
   await until('the end of the key', async () => (await keyOf('10.5.34.0-24')) === undefined);
   const other = await connect().acquireLease(config(), request('192.168.64.4', '10.5.34.0/24'), abort.signal);
   assert.deepEqual(other.subnet, lease.subnet);
