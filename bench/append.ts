@@ -2,11 +2,11 @@
 import { UsageError } from '../src/errors.js';
 import type { Results } from './results.js';
 
-/**
- * The results of both; the later run's rounds count on from the earlier one's.
- * @throws UsageError when they were not measured in the same way
- */
-export function appendResults(earlier: Results, later: Results): Results {
+/** What two runs must have in common. */
+export type Setting = Pick<Results, 'from' | 'seconds' | 'streams' | 'underlayMtuBytes' | 'machine'>;
+
+/** @throws UsageError when the rounds of one cannot be added to those of the other, since they were measured in another way */
+export function requireSameSetting(earlier: Setting, later: Setting): void {
   const differing = (['from', 'seconds', 'streams', 'underlayMtuBytes'] as const).find(
     (name) => earlier[name] !== later[name],
   );
@@ -18,6 +18,10 @@ export function appendResults(earlier: Results, later: Results): Results {
   if (earlier.machine.kernel !== later.machine.kernel || earlier.machine.cpu !== later.machine.cpu) {
     throw new UsageError('--append: the earlier rounds are of another machine or kernel: choose another --output');
   }
+}
+
+/** The results of both, of one {@link Setting}; the later run's rounds count on from the earlier one's. */
+export function appendResults(earlier: Results, later: Results): Results {
   const before = earlier.samples.reduce((most, { round }) => Math.max(most, round), 0);
   return {
     ...later,

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { paintFor } from '../src/flannelctl/paint.js';
 import { VERSION } from '../src/version.js';
 import { ROOT } from '../test/harness/daemon.js';
-import { appendResults } from './append.js';
+import { appendResults, requireSameSetting, type Setting } from './append.js';
 import { agentContender, tracedAgent } from './contenders/agent.js';
 import type { Contender } from './contenders/contender.js';
 import { direct, hostGateway, vxlan } from './contenders/kernel.js';
@@ -19,7 +19,7 @@ import { circumstances, method, offloadLines, offloadState } from './report/mark
 import { publish } from './report/publish.js';
 import { tablesOfMode, textTable } from './report/tables.js';
 import { requireBenchMachine } from './requirements.js';
-import { RESULTS_FORMAT, type Machine, type Results } from './results.js';
+import { RESULTS_FORMAT, type Results } from './results.js';
 import { runBench, type RunOutcome } from './run.js';
 import { UNDERLAY_MTU_BYTES, type Store } from './site.js';
 import { VETH_MODES } from './veth-mode.js';
@@ -32,7 +32,7 @@ export async function bench(options: BenchOptions, progress: Progress, signal: A
   const { output, append, render } = options;
   const startedAt = new Date();
   const earlier = output !== undefined && (append || render) ? await readResults(output) : undefined;
-  const now = render ? undefined : await measure(options, startedAt, progress, signal);
+  const now = render ? undefined : await measure(options, startedAt, earlier, progress, signal);
   const results = now === undefined || earlier === undefined ? (now ?? earlier) : appendResults(earlier, now);
   if (results === undefined) throw new RangeError('there are neither new results nor old ones');
   process.stdout.write(`${reportLines(results).join('\n')}\n`);
@@ -47,29 +47,32 @@ export async function bench(options: BenchOptions, progress: Progress, signal: A
 async function measure(
   options: BenchOptions,
   startedAt: Date,
+  earlier: Setting | undefined,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Results> {
   requireBenchMachine();
   const makeContenders = contendersOf(options);
-  const machine = await describeMachine();
+  const { from, seconds, streams } = options;
+  const setting = { from, seconds, streams, underlayMtuBytes: UNDERLAY_MTU_BYTES, machine: await describeMachine() };
+  if (earlier !== undefined) requireSameSetting(earlier, setting);
   const outcome = await runBench({
     contenders: makeContenders,
     required: ['flannelette'],
-    from: options.from,
+    from,
     steps: options.plan.map((plan) => ({
       mode: find(VETH_MODES, plan.mode),
       measures: plan.measures.map((name) => find([...MEASURES, ...OPTIONAL_MEASURES], name)),
     })),
     rounds: options.rounds,
-    seconds: options.seconds,
-    streams: options.streams,
+    seconds,
+    streams,
     limitSeconds: options.limitSeconds,
     alternate: false,
     signal,
     progress,
   });
-  return describe(options, outcome, machine, startedAt);
+  return describe(setting, outcome, startedAt);
 }
 
 /** @throws UsageError for a peer that is not there */
@@ -103,7 +106,7 @@ function find<Named extends { readonly name: string }>(all: readonly Named[], na
   return found;
 }
 
-function describe(options: BenchOptions, outcome: RunOutcome, machine: Machine, startedAt: Date): Results {
+function describe(setting: Setting, outcome: RunOutcome, startedAt: Date): Results {
   const measures = [...MEASURES, ...OPTIONAL_MEASURES]
     .filter(({ name }) => outcome.samples.some(({ measure }) => measure === name))
     .map(({ name, title, figures }) => ({ name, title, figures }));
@@ -112,11 +115,7 @@ function describe(options: BenchOptions, outcome: RunOutcome, machine: Machine, 
     startedAt: startedAt.toISOString(),
     endedAt: new Date().toISOString(),
     version: VERSION,
-    machine,
-    underlayMtuBytes: UNDERLAY_MTU_BYTES,
-    from: options.from,
-    seconds: options.seconds,
-    streams: options.streams,
+    ...setting,
     measures,
     ...outcome,
   };

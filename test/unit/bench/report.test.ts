@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { appendResults } from '../../../bench/append.js';
+import { appendResults, requireSameSetting } from '../../../bench/append.js';
 import { comparisonLines } from '../../../bench/compare.js';
 import { readReport } from '../../../bench/measures/iperf.js';
 import { readResults, writeReport } from '../../../bench/report/files.js';
@@ -150,9 +150,9 @@ test('rounds of a later run are added after the earlier ones, if they were measu
   assert.equal(both.startedAt, RESULTS.startedAt);
   assert.equal(both.endedAt, later.endedAt);
   assert.equal(both.contenders.length, RESULTS.contenders.length);
-  assert.throws(() => appendResults(RESULTS, { ...later, seconds: 9 }), UsageError);
+  assert.throws(() => requireSameSetting(RESULTS, { ...later, seconds: 9 }), UsageError);
   const elsewhere = { ...later, machine: { ...RESULTS.machine, kernel: '6.2.0' } };
-  assert.throws(() => appendResults(RESULTS, elsewhere), UsageError);
+  assert.throws(() => requireSameSetting(RESULTS, elsewhere), UsageError);
 });
 
 test('a published report takes the place of the one before and leaves the page alone', () => {
