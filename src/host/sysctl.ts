@@ -21,13 +21,30 @@ export async function readReversePathFilter(device: string): Promise<number> {
   return Math.max(...values.map((value) => Number(value ?? 0)));
 }
 
+/**
+ * Whether netfilter's IPv4 hooks see what a bridge hands on: by the setting for all bridges, which is there with the module
+ * br_netfilter only, or by the bridge's own (`ip link set BRIDGE type bridge nf_call_iptables 1`).
+ * @throws FlannelError `HOST`
+ */
+export async function filtersBridged(bridge: string): Promise<boolean> {
+  const all = await readSysctl('net.bridge.bridge-nf-call-iptables');
+  if (all !== '0') return all !== undefined;
+  return (
+    (await readSetting(`/sys/class/net/${bridge}/bridge/nf_call_iptables`, `nf_call_iptables of ${bridge}`)) === '1'
+  );
+}
+
 /** Reads a kernel setting; `undefined` when this kernel (or its loaded modules) has none of that name. @throws FlannelError `HOST` */
-export async function readSysctl(key: string): Promise<string | undefined> {
+export function readSysctl(key: string): Promise<string | undefined> {
+  return readSetting(sysctlPath(key), key);
+}
+
+async function readSetting(path: string, name: string): Promise<string | undefined> {
   try {
-    return (await readFile(sysctlPath(key), 'utf8')).trim();
+    return (await readFile(path, 'utf8')).trim();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new FlannelError('HOST', `cannot read the kernel setting ${key}: ${errorMessage(error)}`, { cause: error });
+    throw new FlannelError('HOST', `cannot read the kernel setting ${name}: ${errorMessage(error)}`, { cause: error });
   }
 }
 

@@ -5,6 +5,7 @@ import type { ExplainAnswer } from '../../observe/control-protocol.js';
 import { formatIpv4, parseIpv4 } from '../../packet/address.js';
 import { PROTOCOL_UDP, UDP_OVERHEAD_BYTES } from '../../packet/ipv4.js';
 import { Account, Dropped } from './account.js';
+import { crossBridge, findSharedBridge, type SharedBridge } from './bridged-way.js';
 import type { ExplainScene } from './explain.js';
 import type { Explanation, PacketSpec } from './packet-spec.js';
 
@@ -38,7 +39,11 @@ class EncapWay {
 
   async walk(): Promise<Explanation> {
     try {
-      await this.comeIn();
+      const bridge = await this.comeIn();
+      if (bridge !== undefined) {
+        await crossBridge(bridge, { ...this.spec, source: this.source ?? 0 }, this.scene.host, this.account);
+        return this.explanation('delivered', null);
+      }
       const route = await this.chooseRoute();
       const delivered = await this.leaveHost(route);
       if (!this.inOverlay) return this.explanation(delivered ? 'delivered' : 'forwarded', null);
@@ -52,10 +57,11 @@ class EncapWay {
     }
   }
 
-  private async comeIn(): Promise<void> {
+  /** @returns the bridge that hands the packet on without this host's routing, if one does */
+  private async comeIn(): Promise<SharedBridge | undefined> {
     const { source } = this;
     const { host, device } = this.scene;
-    if (source === undefined) return;
+    if (source === undefined) return undefined;
     const back = await host.route({ destination: source });
     const text = formatIpv4(source);
     if (back.kind === 'local') {
@@ -74,11 +80,12 @@ class EncapWay {
       );
     } else {
       this.inDevice = back.device;
-      this.account.pass(
-        'source',
-        `${text} is behind ${back.device}: the packet comes in there, and this host forwards it`,
-      );
+      const bridge = await findSharedBridge(host, back.device, source, this.spec.destination);
+      const forwards = bridge === undefined ? ', and this host forwards it' : '';
+      this.account.pass('source', `${text} is behind ${back.device}: the packet comes in there${forwards}`);
+      return bridge;
     }
+    return undefined;
   }
 
   private async chooseRoute(): Promise<Taken> {

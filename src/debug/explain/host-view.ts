@@ -9,7 +9,7 @@ import {
   type RouteAnswer,
   type RouteQuestion,
 } from '../../host/route-lookup.js';
-import { deviceSysctl, readReversePathFilter, readSysctl } from '../../host/sysctl.js';
+import { deviceSysctl, filtersBridged, readReversePathFilter, readSysctl } from '../../host/sysctl.js';
 
 /** What an explanation asks of this host. */
 export interface HostView {
@@ -21,6 +21,8 @@ export interface HostView {
   forwards(device: string): Promise<boolean>;
   /** How the way back to a source is held against the device it comes in by: 0 not at all, 1 strictly, 2 loosely. */
   reversePathFilter(device: string): Promise<number>;
+  /** Whether the packet filter is shown the IPv4 packets that a bridge hands on. */
+  filtersBridged(bridge: string): Promise<boolean>;
 }
 
 /** This host as it is when it is first asked; only routes are asked anew. */
@@ -53,5 +55,9 @@ export class ThisHost implements HostView {
 
   reversePathFilter(device: string): Promise<number> {
     return readReversePathFilter(device);
+  }
+
+  filtersBridged(bridge: string): Promise<boolean> {
+    return filtersBridged(bridge);
   }
 }

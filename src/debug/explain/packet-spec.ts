@@ -18,7 +18,7 @@ export interface PacketSpec {
 
 /** One decision on the packet's way, and the fact behind it. */
 export interface ExplainStep {
-  /** `source`, `route`, `ttl`, `mtu`, `firewall`, `table`, `dataplane`, `underlay`, `sender`, `next-hop`. */
+  /** `source`, `bridge`, `route`, `ttl`, `mtu`, `firewall`, `table`, `dataplane`, `underlay`, `sender`, `next-hop`. */
   readonly step: string;
   /** `unsure`: it depends on something that cannot be told beforehand, or from here. */
   readonly outcome: 'pass' | 'drop' | 'unsure';

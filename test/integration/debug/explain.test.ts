@@ -375,6 +375,49 @@ describe('explain', () => {
     await node1.namespace.ip(`route delete ${destination}/32`);
   });
 
+  test('knows that a packet between two pods of one bridge is not routed, nor always filtered', async (t) => {
+    const other = await node1.addPod();
+    /** Explains a packet that no router would forward, sends it, and holds the one against the other. */
+    const agreed = async (what: string): Promise<Explanation> => {
+      const told = await json(pod.address, other.address, '--ttl', '1');
+      const patience = told.exit === 0 ? '10' : '1';
+      const args = ['-c', '1', '-W', patience, '-t', '1', other.address];
+      const { status } = await pod.namespace.exec('ping', args, { allowFailure: true });
+      assert.equal(told.exit, status, `${what}: ${JSON.stringify(told.steps)}`);
+      return told;
+    };
+    const told = await agreed('on its way');
+    assert.deepEqual([told.verdict, told.direction, told.nextHop], ['delivered', 'local', null]);
+    assert.match(told.steps[1].fact, /the bridge hands the frame on, with its TTL of 1,/);
+    assert.ok(!told.steps.some(({ step }) => step === 'route' || step === 'ttl'), JSON.stringify(told.steps));
+    const large = await json(pod.address, other.address, '--size', '1500', '--df');
+    assert.deepEqual([large.exit, large.reason], [1, 'packet-too-big']);
+
+    await node1.namespace.setSysctl('net.ipv4.conf.cni0.forwarding', 0);
+    assert.equal((await agreed('a host that does not forward')).verdict, 'delivered');
+    await node1.namespace.setSysctl('net.ipv4.conf.cni0.forwarding', 1);
+
+    const rule = ['FORWARD', '-i', 'cni0', '-o', 'cni0', '-s', pod.address, '-d', other.address, '-j', 'DROP'];
+    await node1.namespace.exec('iptables', ['-I', ...rule]);
+    const setting = 'net.bridge.bridge-nf-call-iptables';
+    const { status: unknown } = await node1.namespace.exec('sysctl', [setting], { allowFailure: true });
+    if (unknown !== 0) {
+      t.diagnostic('this kernel has no br_netfilter loaded: only tried without');
+      assert.equal((await agreed('without br_netfilter')).verdict, 'delivered');
+      return;
+    }
+    for (const [all, own] of [
+      ['1', '0'],
+      ['0', '0'],
+      ['0', '1'],
+    ]) {
+      await node1.namespace.setSysctl(setting, all);
+      await node1.namespace.ip(`link set cni0 type bridge nf_call_iptables ${own}`);
+      const { verdict } = await agreed(`bridge-nf-call-iptables ${all}, that of cni0 ${own}`);
+      assert.equal(verdict, all === '1' || own === '1' ? 'dropped' : 'delivered');
+    }
+  });
+
   test('refuses what is no address, and says when no agent runs', async () => {
     const bad = await run(node1, '10.5.1', '10.5.2.3');
     assert.deepEqual([bad.status, bad.stderr], [2, "flannelctl: source '10.5.1': expected an IPv4 address\n"]);
