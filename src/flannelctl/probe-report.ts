@@ -56,7 +56,8 @@ function outcome(answer: PacketProbeAnswer, paint: Paint): string {
   const { reached, likelyCause, sent, answered, roundTripMs } = answer;
   const time = roundTripMs === null ? '' : ` after ${roundTripMs.toFixed(1)} ms`;
   if (reached) return paint.good(`reached: ${sent === 1 ? 'answered' : `${answered} of ${sent} answered`}${time}`);
-  const some = answered === 0 ? 'not reached' : `${answered} of ${sent} answered`;
+  const none = sent > 1 ? `not reached, none of ${sent} answered` : 'not reached';
+  const some = answered === 0 ? none : `${answered} of ${sent} answered`;
   return paint.bad(`${some}: ${likelyCause ?? 'nothing more is known'}`);
 }
 
