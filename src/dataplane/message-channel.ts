@@ -26,6 +26,10 @@ export class MessageChannel {
     );
   }
 
+  /**
+   * @param fd - the channel's from then on, also when this fails
+   * @throws FlannelError `HOST` where it cannot be watched
+   */
   constructor(fd: number) {
     this.#fd = fd;
     this.#watch = watched(fd, () => this.#read());
@@ -108,8 +112,10 @@ export class MessageListener {
   }
 }
 
+/** Closes what cannot be watched. @throws FlannelError `HOST` */
 function watched(fd: number, onReadable: () => void): object {
   const watch = addon().watchReadable(fd, onReadable);
-  if (typeof watch === 'number') return checked(watch, ({ text }) => `cannot watch a socket: ${text}`) as never;
-  return watch;
+  if (typeof watch === 'object') return watch;
+  closeFd(fd);
+  return checked(watch, ({ text }) => `cannot watch a socket: ${text}`) as never;
 }
