@@ -5,11 +5,9 @@
 
 #include <cstring>
 #include <map>
+#include <utility>
 
-#include "fuzz_input.h"
-#include "layout.h"
-#include "scripted_packets.h"
-#include "stub_kernel.h"
+#include "batch_run.h"
 
 using namespace flannelette;
 
@@ -49,28 +47,18 @@ std::vector<std::string> OnTheWire(const std::string& written, bool virtio_heade
   return ReferenceCut(packet, virtio.gso_size);
 }
 
-// One for all inputs, in memory that ends where it does.
-uint8_t* const kArena = new uint8_t[kArenaBytes]();
+// A packet, and how many were written to the device as one, it among them.
+using Carried = std::pair<std::string, int32_t>;
 
-class Run {
+class Run : BatchRun<DecapBatch, kCapacity, kArenaBytes> {
  public:
-  explicit Run(FuzzInput* input)
-      : input_(input),
-        kernel_(input),
-        offloads_(kSendmmsg | Rungs(input->Byte())),
-        batch_(kArena, kArenaBytes, descriptors_, kCapacity, kStubDevice, kStubSocket, kStubWakeup, offloads_) {}
+  explicit Run(FuzzInput* input) : BatchRun(input, kSendmmsg | Rungs(input->Byte())) {}
 
   void Round(ScriptedPackets* script) {
     std::vector<Datagram> coming;
     for (uint32_t count = input_->Between(1, 6); count > 0; count--) Arrive(script, &coming);
     kernel_.faulty = input_->Flag();
-    size_t done = 0;
-    while (done < coming.size()) {
-      const int received = batch_.Receive();
-      if (!EXPECT(received > 0 && done + static_cast<size_t>(received) <= coming.size())) return;
-      Handle(&coming[done], static_cast<size_t>(received));
-      done += static_cast<size_t>(received);
-    }
+    ReceiveAll(&coming, [this](const Datagram* datagrams, size_t count) { Handle(datagrams, count); });
     EXPECT(kernel_.from_network.empty());
   }
 
@@ -82,10 +70,8 @@ class Run {
     return rungs;
   }
 
-  int32_t& Field(size_t index, DescriptorField field) { return descriptors_[index * kDescriptorWords + field]; }
   std::string Packet(size_t index) {
-    return std::string(reinterpret_cast<const char*>(kArena) + Field(index, kOffset),
-                       static_cast<size_t>(Field(index, kLength)));
+    return Arena(static_cast<size_t>(Field(index, kOffset)), static_cast<size_t>(Field(index, kLength)));
   }
 
   // One message of the socket's.
@@ -127,23 +113,29 @@ class Run {
     }
     kernel_.to_device.clear();
     batch_.Transmit(count);
-    std::vector<std::string> arrived;
+    std::vector<Carried> arrived;
     for (const std::string& written : kernel_.to_device) {
-      for (std::string& packet : OnTheWire(written, (offloads_ & kTunVnet) != 0)) arrived.push_back(std::move(packet));
+      const std::vector<std::string> packets = OnTheWire(written, (offloads_ & kTunVnet) != 0);
+      for (const std::string& packet : packets) arrived.emplace_back(packet, static_cast<int32_t>(packets.size()));
     }
     Compare(forwarded, arrived);
   }
 
-  // Each packet of a flow once, in the flow's order, and nothing else.
-  void Compare(const std::vector<std::string>& forwarded, const std::vector<std::string>& arrived) {
-    std::map<std::string, std::vector<std::string>> expected;
-    std::map<std::string, std::vector<std::string>> got;
+  // Each packet of a flow once, in the flow's order, and nothing else; and each is said to be merged with as many as it was.
+  void Compare(const std::vector<std::string>& forwarded, const std::vector<Carried>& arrived) {
+    std::map<std::string, std::vector<Carried>> expected;
+    std::map<std::string, std::vector<Carried>> got;
     for (size_t index = 0; index < forwarded.size(); index++) {
-      if (Field(index, kVerdict) != kForward) continue;
-      if (!kernel_.faulty) EXPECT(Field(index, kError) == 0);
-      if (Field(index, kError) == 0) expected[FlowOf(forwarded[index])].push_back(WithoutMeaninglessId(forwarded[index]));
+      const int32_t merged = Field(index, kMerged);
+      if (Field(index, kVerdict) != kForward) {
+        EXPECT(merged == 1);
+        continue;
+      }
+      const bool written = Field(index, kError) == 0;
+      if (!kernel_.faulty) EXPECT(written);
+      if (written) expected[FlowOf(forwarded[index])].emplace_back(WithoutMeaninglessId(forwarded[index]), merged);
     }
-    for (const std::string& packet : arrived) got[FlowOf(packet)].push_back(WithoutMeaninglessId(packet));
+    for (const Carried& one : arrived) got[FlowOf(one.first)].emplace_back(WithoutMeaninglessId(one.first), one.second);
     EXPECT(got == expected);
   }
 
@@ -152,20 +144,8 @@ class Run {
     const std::string hosts = packet.substr(9, 1) + packet.substr(12, 8);
     return IsFragment(packet) || packet.size() < ip + 4 ? hosts : hosts + packet.substr(ip, 4);
   }
-
-  FuzzInput* const input_;
-  StubKernel kernel_;
-  int32_t descriptors_[kCapacity * kDescriptorWords] = {};
-  const uint32_t offloads_;
-  DecapBatch batch_;
 };
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t length) {
-  FuzzInput input(bytes, length);
-  Run run(&input);
-  ScriptedPackets script(&input);
-  for (int rounds = 0; rounds < 4 && input.left() > 0; rounds++) run.Round(&script);
-  return EndOfInput();
-}
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t length) { return RunRounds<Run>(bytes, length); }

@@ -5,10 +5,7 @@
 
 #include <cstring>
 
-#include "fuzz_input.h"
-#include "layout.h"
-#include "scripted_packets.h"
-#include "stub_kernel.h"
+#include "batch_run.h"
 
 using namespace flannelette;
 
@@ -48,16 +45,10 @@ Outcome OutcomeOf(const std::string& read, bool virtio_header) {
   return expected;
 }
 
-// One for all inputs, in memory that ends where it does.
-uint8_t* const kArena = new uint8_t[kArenaBytes]();
-
-class Run {
+class Run : BatchRun<EncapBatch, kCapacity, kArenaBytes> {
  public:
   explicit Run(FuzzInput* input)
-      : input_(input),
-        kernel_(input),
-        offloads_(kSendmmsg | (input->Byte() & (kTunVnet | kTunTso | kTunUso | kUdpSegment))),
-        batch_(kArena, kArenaBytes, descriptors_, kCapacity, kStubDevice, kStubSocket, kStubWakeup, offloads_) {}
+      : BatchRun(input, kSendmmsg | (input->Byte() & (kTunVnet | kTunTso | kTunUso | kUdpSegment))) {}
 
   void Round(ScriptedPackets* script) {
     const bool virtio_header = (offloads_ & kTunVnet) != 0;
@@ -68,21 +59,11 @@ class Run {
       if (read.size() >= (virtio_header ? kVirtioHeaderBytes : 0)) coming.push_back(OutcomeOf(read, virtio_header));
     }
     kernel_.faulty = input_->Flag();
-    size_t done = 0;
-    while (done < coming.size()) {
-      const int received = batch_.Receive();
-      if (!EXPECT(received > 0 && done + static_cast<size_t>(received) <= coming.size())) return;
-      Handle(&coming[done], static_cast<size_t>(received));
-      done += static_cast<size_t>(received);
-    }
+    ReceiveAll(&coming, [this](Outcome* expected, size_t count) { Handle(expected, count); });
     kernel_.from_device.clear();
   }
 
  private:
-  int32_t& Field(size_t index, DescriptorField field) { return descriptors_[index * kDescriptorWords + field]; }
-  std::string Arena(size_t offset, size_t length) const {
-    return std::string(reinterpret_cast<const char*>(kArena) + offset, length);
-  }
   std::string Shown(size_t index, int32_t segment) {
     const size_t shown = static_cast<size_t>(batch_.Cut(index, segment, kQuotedBytes));
     const std::string quoted = Arena(kCutOffset, std::min(shown, kQuotedBytes));
@@ -119,7 +100,7 @@ class Run {
     packet.resize(WordAt(packet, 2));
     Field(index, kLength) = static_cast<int32_t>(packet.size());
     packet[8]--;
-    kArena[offset + 8]--;
+    Arena()[offset + 8]--;
     expected->packet = packet;
     expected->sent = super ? ReferenceCut(packet, expected->segment_bytes) : std::vector<std::string>{packet};
     EXPECT(static_cast<size_t>(Field(index, kSegments)) == expected->sent.size());
@@ -176,20 +157,8 @@ class Run {
     }
     EXPECT(next == arrived.size());
   }
-
-  FuzzInput* const input_;
-  StubKernel kernel_;
-  int32_t descriptors_[kCapacity * kDescriptorWords] = {};
-  const uint32_t offloads_;
-  EncapBatch batch_;
 };
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t length) {
-  FuzzInput input(bytes, length);
-  Run run(&input);
-  ScriptedPackets script(&input);
-  for (int rounds = 0; rounds < 4 && input.left() > 0; rounds++) run.Round(&script);
-  return EndOfInput();
-}
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t length) { return RunRounds<Run>(bytes, length); }
