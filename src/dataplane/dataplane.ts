@@ -5,6 +5,7 @@
 import type { FlannelError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { UDP_OVERHEAD_BYTES } from '../packet/ipv4.js';
+import { ReasonReporter } from '../reason-reporter.js';
 import { sumCounters, type DirectionCounters } from './counters.js';
 import type { SourceCheck } from './decap.js';
 import { DropReason } from './drop-reasons.js';
@@ -42,8 +43,8 @@ export class Dataplane {
   private stopping: Promise<void> | undefined;
 
   /**
-   * Rejects when a worker has failed for good (it is started again once), such as when the device was deleted; pending
-   * otherwise.
+   * Rejects when a worker cannot go on, such as when the device was deleted; pending otherwise. One that fails is started
+   * again on its descriptors.
    */
   readonly failed: Promise<never>;
 
@@ -137,6 +138,9 @@ export class Dataplane {
 
   private addWorker(name: string, data: ConstructorParameters<typeof PacketWorker>[0]['data']): void {
     const { logger, table, offloads } = this.options;
+    const failures = new ReasonReporter((reason) =>
+      logger.warn(`packet worker ${name} failed and is started again: ${reason}`),
+    );
     this.workers.push(
       new PacketWorker({
         name,
@@ -144,8 +148,11 @@ export class Dataplane {
         parked: this.options.parked,
         onSlowPath: (record) => this.handOver(record, data.direction),
         onStepDown: (step) => offloads.stepDown(step, logger),
-        onRestart: (reason) => logger.warn('a packet worker failed and was started again', { worker: name, reason }),
-        onFailed: (error) => {
+        onFailure: (reason) => {
+          table.offline(data.index);
+          failures.report(reason);
+        },
+        onGivenUp: (error) => {
           table.offline(data.index);
           this.fail(error);
         },

@@ -5,6 +5,7 @@ import { COUNTERS_BYTES, readCounters, type WorkerCounts } from './counters.js';
 import { LAST_DROPS_BYTES, readLastDrops, type LastDrop } from './last-drops.js';
 import { closeFd, openWakeup, signalWakeup } from './native.js';
 import type { StepDown } from './offloads.js';
+import { RestartBackoff } from './restart-backoff.js';
 import { SLOW_PATH_BYTES, SlowPathReader, type SlowPathRecord } from './slow-path.js';
 import { TAP_BYTES, TapReader } from './tap.js';
 import { CONTROL_BYTES, Order, WorkerControl, WorkerMessage, WorkerState } from './worker-control.js';
@@ -14,13 +15,24 @@ import type { WorkerData } from './worker.js';
 export interface WorkerStatus {
   readonly name: string;
   readonly direction: 'encap' | 'decap';
-  readonly state: 'running' | 'parked' | 'stopped' | 'failed';
+  /** `restarting`: it has failed, and waits to be started again; `failed`: it is not started again. */
+  readonly state: 'running' | 'parked' | 'stopped' | 'restarting' | 'failed';
   /** Batches handled; packets per batch = packets / batches. */
   readonly batches: number;
   /** Times that reading from the device or the socket failed. */
   readonly receiveErrors: number;
   /** Packets that were dropped as usual, but about which the main thread was too busy to tell anyone. */
   readonly slowPathOverflows: number;
+  /** Times that it failed and was started again. */
+  readonly restarts: number;
+  /** Its last failures, until it has gone on without one for half a minute. */
+  readonly failing?: {
+    /** The first of them, ISO 8601. */
+    readonly since: string;
+    readonly times: number;
+    /** Why it failed last. */
+    readonly reason: string;
+  };
 }
 
 export interface PacketWorkerOptions {
@@ -32,10 +44,10 @@ export interface PacketWorkerOptions {
   readonly onSlowPath: (record: SlowPathRecord) => void;
   /** The worker has given up an offload. */
   readonly onStepDown: (step: StepDown) => void;
-  /** The worker threw and was started again. */
-  readonly onRestart: (reason: string) => void;
-  /** The worker threw once more and is not started again. */
-  readonly onFailed: (error: FlannelError) => void;
+  /** The thread has ended with an error. It is started again at once, or in a moment. */
+  readonly onFailure: (reason: string) => void;
+  /** The thread has ended, and a new one would do no better. */
+  readonly onGivenUp: (error: FlannelError) => void;
 }
 
 /** After this many packets at once the main thread takes a rest before it looks at the next, for it has other duties. */
@@ -58,7 +70,11 @@ export class PacketWorker {
   private readonly wakeupFd: number;
   private waiting: (() => void)[] = [];
   private slowPathTimer: NodeJS.Timeout | undefined;
-  private restarted = false;
+  private readonly backoff = new RestartBackoff();
+  private restarts = 0;
+  private restartTimer: NodeJS.Timeout | undefined;
+  private failingSince = '';
+  private lastReason = '';
   private failure: FlannelError | undefined;
   private ended = false;
 
@@ -92,6 +108,8 @@ export class PacketWorker {
       batches,
       receiveErrors,
       slowPathOverflows,
+      restarts: this.restarts,
+      failing: this.failing(),
     };
   }
 
@@ -130,11 +148,13 @@ export class PacketWorker {
 
   private give(order: Order): void {
     this.control.give(order);
-    if (!this.ended) signalWakeup(this.wakeupFd);
+    if (this.restartTimer !== undefined) this.restart();
+    else if (!this.ended) signalWakeup(this.wakeupFd);
   }
 
   private stateName(): WorkerStatus['state'] {
     if (this.failure !== undefined) return 'failed';
+    if (this.restartTimer !== undefined) return 'restarting';
     switch (this.control.state) {
       case WorkerState.Starting:
       case WorkerState.Running:
@@ -142,8 +162,14 @@ export class PacketWorker {
       case WorkerState.Parked:
         return 'parked';
       case WorkerState.Stopped:
+      case WorkerState.DeviceDeleted:
         return 'stopped';
     }
+  }
+
+  private failing(): WorkerStatus['failing'] {
+    const times = this.backoff.inARow;
+    return times === 0 ? undefined : { since: this.failingSince, times, reason: this.lastReason };
   }
 
   private async reached(state: WorkerState): Promise<void> {
@@ -179,23 +205,35 @@ export class PacketWorker {
   }
 
   private exited(thrown: unknown): void {
-    if (thrown === undefined || this.control.order === Order.Stop) {
-      this.end();
-      return;
-    }
-    const reason = errorMessage(thrown);
-    if (this.restarted) {
-      this.failure = new FlannelError('BACKEND', `packet worker ${this.name} failed: ${reason}`, { cause: thrown });
-      this.end();
-      this.options.onFailed(this.failure);
-      return;
-    }
-    this.restarted = true;
-    this.control.enter(WorkerState.Starting);
+    if (this.control.order === Order.Stop) return this.end();
     // The bell may have been on its way when the thread died.
     this.drainSlowPath();
-    this.options.onRestart(reason);
+    if (this.control.state === WorkerState.DeviceDeleted) return this.giveUp('the overlay device was deleted', thrown);
+    const reason = thrown === undefined ? 'its thread has ended' : errorMessage(thrown);
+    if (this.backoff.inARow === 0) this.failingSince = new Date().toISOString();
+    this.lastReason = reason;
+    const delayMs = this.backoff.failed(this.counts().batches);
+    if (delayMs === undefined) return this.giveUp(`${reason} (${this.backoff.inARow} times in a row)`, thrown);
+    this.control.enter(WorkerState.Starting);
+    this.options.onFailure(reason);
+    // What comes meanwhile waits in the kernel.
+    if (delayMs === 0) this.restart();
+    else this.restartTimer = setTimeout(() => this.restart(), delayMs);
+  }
+
+  /** On the descriptors of the thread that has ended. */
+  private restart(): void {
+    clearTimeout(this.restartTimer);
+    this.restartTimer = undefined;
+    if (this.control.order === Order.Stop) return this.end();
+    this.restarts++;
     this.spawn();
+  }
+
+  private giveUp(reason: string, cause: unknown): void {
+    this.failure = new FlannelError('BACKEND', `packet worker ${this.name} failed: ${reason}`, { cause });
+    this.end();
+    this.options.onGivenUp(this.failure);
   }
 
   private end(): void {

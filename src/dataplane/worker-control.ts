@@ -8,8 +8,8 @@
 export const Order = { Run: 0, Park: 1, Stop: 2 } as const;
 export type Order = (typeof Order)[keyof typeof Order];
 
-/** What it does. */
-export const WorkerState = { Starting: 0, Running: 1, Parked: 2, Stopped: 3 } as const;
+/** What it does; `DeviceDeleted`: it has ended, for there will be nothing to carry. */
+export const WorkerState = { Starting: 0, Running: 1, Parked: 2, Stopped: 3, DeviceDeleted: 4 } as const;
 export type WorkerState = (typeof WorkerState)[keyof typeof WorkerState];
 
 /** Messages from a worker to the main thread; besides these, a `StepDown` as an object. */

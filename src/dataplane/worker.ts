@@ -3,7 +3,6 @@
  * there is nothing to do, and never waits for etcd, a disk, a log or the main thread. One round handles one batch.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { FlannelError } from '../errors.js';
 import { WorkerCounters } from './counters.js';
 import { Decapsulator, type SourceCheck } from './decap.js';
 import {
@@ -96,7 +95,7 @@ function run(data: WorkerData): void {
       for (let step = 0; step < stepsDown; step++) parentPort?.postMessage(batch.takeStepDown());
       pauseMs = FIRST_PAUSE_MS;
     } else if (received < 0) {
-      if (deviceDeleted(received)) throw new FlannelError('HOST', 'the overlay device was deleted');
+      if (deviceDeleted(received)) return enter(WorkerState.DeviceDeleted);
       counters.receiveError();
       counters.flush();
       pause(data.wakeupFd, pauseMs);

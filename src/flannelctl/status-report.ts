@@ -115,7 +115,7 @@ function workerTable(backend: BackendStatus, paint: Paint): string[] {
     paint,
     (_row, column, text) => {
       if (column !== 2) return text;
-      if (text === 'failed' || text === 'stopped') return paint.bad(text);
+      if (text === 'failed' || text === 'stopped' || text === 'restarting') return paint.bad(text);
       return text === 'running' ? paint.good(text) : text;
     },
   );

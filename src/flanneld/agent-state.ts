@@ -22,6 +22,7 @@ import type { NetworkConfig } from '../subnet/network-config.js';
 import { VERSION } from '../version.js';
 import type { FlanneldOptions } from './flags.js';
 import type { KnownLeases } from './known-leases.js';
+import { workerConcern } from './worker-concern.js';
 
 /** Why a running agent may be unready, the gravest first, and the step of its start that it is back at then. */
 const UNREADY_STEPS = {
@@ -98,11 +99,17 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
 
   /** What troubles it, whether or not it is ready. */
   trouble(): string | undefined {
-    return this.notReadyReason() ?? [...this.#concerns.values()].at(0)?.message;
+    return this.notReadyReason() ?? this.#lasting().at(0)?.message;
   }
 
   clearConcern(id: ConcernId): void {
     this.#concerns.delete(id);
+  }
+
+  /** What was raised, and what the backend says of itself. */
+  #lasting(): readonly ConcernAnswer[] {
+    const ofWorkers = workerConcern(this.backend()?.workers ?? []);
+    return [...this.#concerns.values(), ...(ofWorkers === undefined ? [] : [ofWorkers])];
   }
 
   /** One line on where the agent stands. */
@@ -110,7 +117,7 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
     const waiting = WAITING_FOR[this.phase];
     if (this.phase === 'ready' && this.lease !== undefined && this.runningBackend !== undefined) {
       const where = `${formatPrefix(this.lease.subnet)} on ${this.runningBackend.deviceName}`;
-      const trouble = this.#obstacle() ?? this.reason ?? [...this.#concerns.values()].at(0)?.message;
+      const trouble = this.#obstacle() ?? this.reason ?? this.#lasting().at(0)?.message;
       return trouble === undefined ? where : `${where}; ${trouble}`;
     }
     return this.reason === undefined ? waiting : `${waiting}: ${this.reason}`;
@@ -134,7 +141,7 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
       startedAt: this.#startedAt,
       state: this.#step(),
       reason: this.#obstacle() ?? this.reason,
-      concerns: [...this.#concerns.values()],
+      concerns: this.#lasting(),
       network: config && {
         cidr: formatPrefix(config.network),
         subnetLength: config.subnetLength,

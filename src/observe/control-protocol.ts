@@ -47,14 +47,16 @@ export interface ProbeStatistics {
   readonly ignored: number;
 }
 
-/** What lasts and does not mend itself. */
+/** What somebody should see to. */
 export type ConcernId =
   /** This node's subnet went to another node: what still has its addresses is cut off. */
   | 'lost-subnet'
   /** Another machine has the same public IP. */
   | 'public-ip'
   /** The network configuration in the store is not the one that this agent runs with. */
-  | 'configuration';
+  | 'configuration'
+  /** A packet worker has failed lately, and was started again. */
+  | 'packet-workers';
 
 export interface ConcernAnswer {
   readonly id: ConcernId;

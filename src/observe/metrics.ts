@@ -77,6 +77,16 @@ export async function createMetrics(source: MetricsSource): Promise<Metrics> {
       for (const { name, stepDowns } of source.backend()?.offloads ?? []) this.inc({ name }, stepDowns);
     },
   });
+  new Counter({
+    name: 'flannel_worker_restarts_total',
+    help: 'Times that a packet worker failed and was started again, by its name.',
+    labelNames: ['worker'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { name, restarts } of source.backend()?.workers ?? []) this.inc({ worker: name }, restarts);
+    },
+  });
   new Gauge({
     name: 'flannel_leases',
     help: "Leases in the network, this node's own included.",

@@ -1,13 +1,25 @@
 /** The ways in which an agent makes room for the next one, each under traffic whose every packet is accounted for. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Cluster } from './cluster.js';
+import { fileURLToPath } from 'node:url';
+import { handoverPath } from '../../src/flanneld/handover.js';
+import { PREFIX, type Cluster, type ClusterNode } from './cluster.js';
 import { compileHarness } from './compile.js';
+import type { DaemonOptions } from './daemon.js';
 import { untilReached } from './pod-traffic.js';
 import { withPacedTraffic, type TrafficAccount } from './paced-traffic.js';
-import { ServiceManager } from './service-manager.js';
+import { ServiceManager, type ServiceManagerOptions } from './service-manager.js';
+import { Listener } from './traffic.js';
+import { until } from './until.js';
 
 /** Datagrams a second each way. */
 const RATE = 1000;
+
+/** What an agent that is killed, or a worker that fails, may have in its hands, each way. */
+export const HANDFUL = 64;
+
+/** How far the next agent of a takeover gets before it is killed; see `half-successor.ts`. */
+export const HANDOVER_STEPS = ['offered', 'parked', 'taken'] as const;
+export type HandoverStep = (typeof HANDOVER_STEPS)[number];
 
 /** Traffic before the restart, and after it. */
 const MARGIN_MS = 1500;
@@ -47,15 +59,59 @@ export async function underServiceManager(
   cluster: Cluster,
   { serviceManager }: RestartPrograms,
   body: (manager: ServiceManager) => Promise<void>,
-  storeMax?: number,
+  options: Omit<ServiceManagerOptions, 'program' | 'node'> = {},
 ): Promise<void> {
   const [node] = cluster.nodes;
   if (node.daemon?.running === true) await node.daemon.stop();
-  const manager = new ServiceManager({ program: serviceManager, node, storeMax });
+  const manager = new ServiceManager({ program: serviceManager, node, ...options });
   try {
     await manager.untilReady('start');
     await body(manager);
   } finally {
     await manager.close();
   }
+}
+
+/** Takes over from the node's daemon, which has to end well. */
+export async function takeOver(
+  node: ClusterNode,
+  flags: readonly string[] = [],
+  options: DaemonOptions = {},
+): Promise<void> {
+  const old = node.running;
+  await node.start(['--takeover', ...flags], options);
+  const { status } = await old.ended();
+  if (status !== 0) throw new Error(`the agent that was taken over from ended with ${status}: ${old.evidence}`);
+}
+
+/** Lets the next agent of a takeover be killed at a step, and the node's daemon find that out. */
+export async function failToTakeOver({ running, namespace }: ClusterNode, step: HandoverStep): Promise<void> {
+  const complaints = (): number => running.said(/not taken over: the other one has ended; going on/).length;
+  const before = complaints();
+  const program = fileURLToPath(new URL('./half-successor.js', import.meta.url));
+  const successor = new Listener(namespace, [handoverPath(running.controlSocket), PREFIX, step], program);
+  try {
+    await successor.ready();
+  } finally {
+    await successor.kill();
+  }
+  await until('the running agent goes on', () => complaints() > before, { evidence: () => running.evidence });
+}
+
+/** The environment of an agent whose workers `failWorkers` can make fail. */
+export function withWorkerFaults(): { readonly NODE_OPTIONS: string } {
+  return { NODE_OPTIONS: `--import=${new URL('./worker-fault.js', import.meta.url).href}` };
+}
+
+/** Makes each packet worker of the node's daemon throw once, and waits until each has been started again. */
+export async function failWorkers({ running }: ClusterNode): Promise<void> {
+  const restarts = async (): Promise<readonly number[]> =>
+    (await running.status()).backend?.workers.map((worker) => worker.restarts) ?? [];
+  const before = await restarts();
+  process.kill(running.pid, 'SIGUSR2');
+  await until(
+    'every packet worker is started again',
+    async () => (await restarts()).every((count, index) => count > before[index]),
+    { evidence: () => running.evidence },
+  );
 }

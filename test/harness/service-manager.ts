@@ -11,6 +11,10 @@ export interface ServiceManagerOptions {
   readonly program: string;
   readonly node: ClusterNode;
   readonly flags?: readonly string[];
+  /** What it runs in place of `flanneld`, with the same flags. */
+  readonly daemon?: string;
+  /** For what the daemon writes; by default the node's. */
+  readonly folder?: string;
   /** `FileDescriptorStoreMax`; 0: it keeps nothing. */
   readonly storeMax?: number;
   /** `RestartSec`, after an end that nobody asked for. */
@@ -24,9 +28,17 @@ export class ServiceManager {
   readonly #child: ChildProcess;
   #output = '';
 
-  constructor({ program, node, flags = [], storeMax = 512, restartMs = 100 }: ServiceManagerOptions) {
-    this.subnetFile = join(node.folder, 'subnet.env');
-    this.controlSocket = join(node.folder, 'flanneld.sock');
+  constructor({
+    program,
+    node,
+    flags = [],
+    daemon = FLANNELD,
+    folder = node.folder,
+    storeMax = 512,
+    restartMs = 100,
+  }: ServiceManagerOptions) {
+    this.subnetFile = join(folder, 'subnet.env');
+    this.controlSocket = join(folder, 'flanneld.sock');
     this.#log = join(node.folder, 'service.log');
     const files = [`--subnet-file=${this.subnetFile}`, `--control-socket=${this.controlSocket}`];
     const store = `--etcd-endpoints=${node.cluster.endpoint}`;
@@ -34,7 +46,7 @@ export class ServiceManager {
       'setpriv',
       [
         ...['--pdeathsig', 'KILL', program, join(node.folder, 'notify'), this.#log],
-        ...[String(storeMax), String(restartMs), FLANNELD, store, ...files, ...flags],
+        ...[String(storeMax), String(restartMs), daemon, store, ...files, ...flags],
       ],
       { stdio: ['pipe', 'pipe', 'inherit'] },
     );

@@ -21,6 +21,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -240,6 +241,8 @@ int main(int argc, char** argv) {
   snprintf(address.sun_path, sizeof address.sun_path, "%s", manager.socket_path);
   unlink(manager.socket_path);
   if (bind(manager.socket, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) Fail("bind");
+  // Services of any user write to it.
+  if (chmod(address.sun_path, 0777) < 0) Fail("chmod");
 
   std::string input;
   for (;;) {

@@ -46,11 +46,23 @@ export class Listener<Record> {
     return this.records;
   }
 
+  /** Ends it as nothing can that it does itself. */
+  async kill(): Promise<void> {
+    if (this.#hasEnded) return;
+    const ended = new Promise((resolve) => this.#child.once('close', resolve));
+    this.#child.kill('SIGKILL');
+    await ended;
+  }
+
   async stop(): Promise<void> {
-    if (this.#child.exitCode !== null) return;
+    if (this.#hasEnded) return;
     const ended = new Promise((resolve) => this.#child.once('close', resolve));
     this.#child.stdin?.end();
     await ended;
+  }
+
+  get #hasEnded(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 }
 

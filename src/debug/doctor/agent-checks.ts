@@ -1,4 +1,5 @@
 /** The agent itself: whether it runs, what it holds, and what it uses of the kernel. */
+import type { WorkerStatus } from '../../backend/status.js';
 import type { LeaseAnswer, StatusAnswer } from '../../observe/control-protocol.js';
 import { parseIpv4, parsePrefix, prefixContains } from '../../packet/address.js';
 import { concernOf } from './concern.js';
@@ -12,13 +13,20 @@ const NO_ANSWER = 'the agent does not answer';
 const START_REMEDY =
   'systemctl start flanneld, or by hand: flanneld --etcd-endpoints=URL; then run doctor again, for most checks need the agent';
 
+/** States of a worker in which it carries nothing, though nobody holds it. */
+const NOT_AT_WORK: ReadonlySet<string> = new Set<WorkerStatus['state']>(['failed', 'stopped', 'restarting']);
+
 export function checkAgent({ status }: Pick<NodeFacts, 'status'>): Finding {
   if (!status.known) return fail(status.why, START_REMEDY);
   const { state, reason, version, pid, backend } = status.value;
-  const failed = (backend?.workers ?? []).filter((worker) => worker.state === 'failed' || worker.state === 'stopped');
+  const failed = (backend?.workers ?? []).filter((worker) => NOT_AT_WORK.has(worker.state));
   if (failed.length > 0) {
     const names = failed.map(({ name, state: how }) => `${name} ${how}`).join(', ');
     return fail(`packet workers do not run: ${names}`, 'see the log of flanneld; a restart keeps pods and lease');
+  }
+  const concern = concernOf(status, 'packet-workers');
+  if (state === 'ready' && concern !== undefined) {
+    return warn(concern.message, concern.remedy, [`since ${concern.since}`]);
   }
   if (state === 'ready') return ok(`flanneld ${version} is ready, pid ${pid}`);
   const why = reason ?? 'it has not said why';

@@ -11,13 +11,13 @@ import type { TrafficAccount } from '../../harness/paced-traffic.js';
 import { untilReached } from '../../harness/pod-traffic.js';
 import {
   compileRestartPrograms,
+  failWorkers,
+  HANDFUL,
   underServiceManager,
   underTraffic,
+  withWorkerFaults,
   type RestartPrograms,
 } from '../../harness/restarts.js';
-
-/** What a killed agent may have had in its hands, each way. */
-const HANDFUL = 64;
 
 describe('under traffic', { skip: noCompiler }, () => {
   let cluster: Cluster;
@@ -87,7 +87,37 @@ describe('under traffic', { skip: noCompiler }, () => {
         const [pod, peer] = cluster.pods;
         await untilReached(pod, peer);
       },
-      0,
+      { storeMax: 0 },
+    );
+  });
+
+  test('workers that fail lose what they had in their hands, and are started again on their descriptors', async () => {
+    const [node] = cluster.nodes;
+    const daemon = await node.start([], { environment: withWorkerFaults() });
+    const account = await underTraffic(cluster, programs, async () => {
+      // The second time they are waited for.
+      for (let time = 0; time < 2; time++) await failWorkers(node);
+    });
+    assert.ok(account.there.lost <= 2 * HANDFUL && account.back.lost <= 2 * HANDFUL, JSON.stringify(account));
+    assertOrderAndStream(account);
+    for (const worker of ['encap-0', 'decap-0']) {
+      const lines = daemon.said(new RegExp(`packet worker ${worker} failed and is started again: a fault`));
+      assert.equal(lines.length, 1, daemon.evidence);
+    }
+    assert.doesNotMatch(daemon.output, /\n\s+at /);
+    const { state, concerns = [], backend } = await daemon.status();
+    assert.equal(state, 'ready');
+    assert.deepEqual(
+      concerns.map(({ id }) => id),
+      ['packet-workers'],
+    );
+    assert.match(concerns[0].message, /encap-0 has failed 2 times in a row .*decap-0 has failed 2 times in a row/);
+    assert.deepEqual(
+      backend?.workers.map((worker) => [worker.state, worker.restarts]),
+      [
+        ['running', 2],
+        ['running', 2],
+      ],
     );
   });
 });

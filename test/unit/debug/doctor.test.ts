@@ -68,6 +68,13 @@ const CASES: readonly Case[] = [
     says: /decap-0 failed/,
   },
   {
+    what: 'a worker that fails again and again',
+    facts: status({ concerns: [{ ...LOST, id: 'packet-workers', message: 'packet worker encap-0 failed' }] }),
+    id: 'agent',
+    status: 'warn',
+    says: /packet worker encap-0 failed/,
+  },
+  {
     what: 'a lost lease',
     facts: status({ state: 'lease', lease: undefined, reason: 'subnet 10.5.1.0/24 is lost: 192.0.2.9 has it' }),
     id: 'lease',

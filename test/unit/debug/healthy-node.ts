@@ -39,7 +39,15 @@ const STATUS: StatusAnswer = {
     mtuBytes: 1472,
     port: 8285,
     workers: [
-      { name: 'encap-0', direction: 'encap', state: 'running', batches: 1, receiveErrors: 0, slowPathOverflows: 0 },
+      {
+        name: 'encap-0',
+        direction: 'encap',
+        state: 'running',
+        batches: 1,
+        receiveErrors: 0,
+        slowPathOverflows: 0,
+        restarts: 0,
+      },
     ],
     offloads: [{ name: 'udp-gro', state: 'on', stepDowns: 0 }],
     encap: { packets: 1_000_000, bytes: 1, dropped: {} },

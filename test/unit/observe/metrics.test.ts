@@ -21,11 +21,11 @@ const BACKEND: BackendStatus = {
   icmpErrorsRateLimited: 0,
 };
 
-test('offloads are 1 or 0 as they are at each scrape, and their steps down are counted', async () => {
-  let backend: BackendStatus | undefined;
+/** The samples whose names begin so, of an agent with that backend at each scrape. */
+async function scrapes(start: string, backend: () => BackendStatus | undefined): Promise<() => Promise<string[]>> {
   const source: MetricsSource = {
     version: '0.1.0',
-    backend: () => backend,
+    backend,
     leases: () => 0,
     leaseExpiresAtMs: () => undefined,
     leasesLost: () => 0,
@@ -33,8 +33,25 @@ test('offloads are 1 or 0 as they are at each scrape, and their steps down are c
     storeWatchRestarts: () => 0,
   };
   const metrics = await createMetrics(source);
-  const scraped = async (): Promise<string[]> =>
-    (await metrics.read()).split('\n').filter((line) => line.startsWith('flannel_offload'));
+  return async () => (await metrics.read()).split('\n').filter((line) => line.startsWith(start));
+}
+
+test('restarts of workers are counted by the name of the worker', async () => {
+  const worker = { batches: 1, receiveErrors: 0, slowPathOverflows: 0, state: 'running' } as const;
+  const workers = [
+    { ...worker, name: 'encap-0', direction: 'encap', restarts: 3 },
+    { ...worker, name: 'decap-0', direction: 'decap', restarts: 0 },
+  ] as const;
+  const scraped = await scrapes('flannel_worker_restarts_total', () => ({ ...BACKEND, workers }));
+  assert.deepEqual(await scraped(), [
+    'flannel_worker_restarts_total{worker="encap-0"} 3',
+    'flannel_worker_restarts_total{worker="decap-0"} 0',
+  ]);
+});
+
+test('offloads are 1 or 0 as they are at each scrape, and their steps down are counted', async () => {
+  let backend: BackendStatus | undefined;
+  const scraped = await scrapes('flannel_offload', () => backend);
   assert.deepEqual(await scraped(), []);
   backend = BACKEND;
   assert.deepEqual(await scraped(), [
