@@ -51,8 +51,13 @@ export interface BackendOptions {
   readonly trustedSources: readonly Ipv4Prefix[];
   /** Keeps what packets wait in for the next process. By default nobody does. */
   readonly descriptors?: DescriptorStore;
-  /** Called when all stands ready, before the first packet is read: resolves when it may be, and nobody else reads. */
-  readonly makeRoom?: () => Promise<void>;
+  /** A running agent that makes room for this one. */
+  readonly predecessor?: {
+    /** Called when all stands ready, before the first packet is read: resolves when it may be, and nobody else reads. */
+    makeRoom(): Promise<void>;
+    /** Called when packets are read: resolves when the other one never will again, and rejects when it goes on. */
+    running(): Promise<void>;
+  };
   readonly logger: Logger;
 }
 

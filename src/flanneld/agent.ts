@@ -15,7 +15,7 @@
  */
 import { setMaxListeners } from 'node:events';
 
-import type { Backend, RunningBackend } from '../backend/backend.js';
+import type { Backend, BackendOptions, RunningBackend } from '../backend/backend.js';
 import type { DescriptorStore } from '../backend/descriptor-store.js';
 import { childAbort, type ChildAbort } from '../child-abort.js';
 import { pause, type Clock } from '../clock.js';
@@ -58,7 +58,7 @@ export interface AgentParts {
   /** Where descriptors outlive this process, if somebody keeps them. */
   readonly descriptors?: DescriptorStore;
   /** The running agent that is to make room for this one. */
-  readonly predecessor?: Pick<Predecessor, 'makeRoom' | 'taken' | 'leave'>;
+  readonly predecessor?: Pick<Predecessor, 'makeRoom' | 'running' | 'ended' | 'leave'>;
   /** @throws NetworkConfigError for a type that is not known */
   backendOfType(type: string): Promise<Backend>;
 }
@@ -145,7 +145,7 @@ export class Agent {
     if (stop.aborted) end();
     try {
       const resumed = await this.#resume();
-      await (resumed === undefined ? this.#parts.predecessor?.leave() : this.#parts.predecessor?.taken());
+      await (resumed === undefined ? this.#parts.predecessor?.leave() : this.#parts.predecessor?.ended());
       let plan = await this.#prepare(this.#start);
       this.#enter('backend');
       for (const warning of await this.#parts.host.warnings()) this.#logger.warn(warning);
@@ -192,9 +192,7 @@ export class Agent {
         leases: leases.length,
       });
       const plan = { config, backend, external, request: leaseRequest(publicIp, backend, lease.subnet), lease };
-      const { predecessor } = this.#parts;
-      const makeRoom = predecessor && (() => predecessor.makeRoom());
-      const running = await this.#startBackend(plan, this.#life.signal, makeRoom);
+      const running = await this.#startBackend(plan, this.#life.signal, this.#parts.predecessor);
       this.#state.lease = lease;
       return { plan, running };
     } catch (error) {
@@ -375,7 +373,7 @@ export class Agent {
   async #startBackend(
     { config, backend, external, request, lease }: Plan,
     signal: AbortSignal = this.#life.signal,
-    makeRoom?: () => Promise<void>,
+    predecessor?: BackendOptions['predecessor'],
   ): Promise<RunningBackend> {
     const running = await backend.start({
       config,
@@ -390,7 +388,7 @@ export class Agent {
       sourceCheck: this.#options.sourceCheck,
       trustedSources: this.#options.trustedSources,
       descriptors: this.#parts.descriptors,
-      makeRoom,
+      predecessor,
       logger: this.#logger,
     });
     if (signal.aborted) await running.stop();

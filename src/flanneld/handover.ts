@@ -9,10 +9,12 @@
  *      │                                                │  its workers park; then the token is laid down
  *      │ ◄── parked ─────────────────────────────────── │
  *      │  takes the token; its workers go               │
- *      │ ── running ─────────────────────────────────►  │  exits
+ *      │ ── running ─────────────────────────────────►  │
+ *      │ ◄── leave ──────────────────────────────────── │  exits
  *
  * The token is one unit in an eventfd: whoever takes it may forward, so that a next one that is late, and a running one that
- * has given it up, never both do. A next one that ends before it says "running" leaves the running one to go on.
+ * has given it up, never both do. A next one that ends, or does not run in time, leaves the running one to go on; one that
+ * hangs with the token in its hand is told so when it moves again, by the answer that it does not get, and ends.
  */
 import {
   chmodSync,
@@ -33,13 +35,12 @@ import { errorMessage, FlannelError } from '../errors.js';
 import type { Logger } from '../log.js';
 
 /** Of the messages and of what is handed over. Others are not understood. */
-const VERSION = 1;
+const VERSION = 2;
 
 /** The next one loads and starts its threads meanwhile; packets flow. */
 const READY_MS = 30_000;
-/** Packets wait meanwhile. */
-const PARK_MS = 1000;
-const RUN_MS = 2000;
+/** From the order to park to the other one's "running": packets wait meanwhile. */
+const SILENCE_MS = 2000;
 /** A running agent answers at once, and exits within a second. */
 const ANSWER_MS = 5000;
 
@@ -159,23 +160,29 @@ export class HandoverServer {
     }
   }
 
-  /** Whether the other one runs now; where not, it never will. */
+  /** Whether the other one runs now, and knows that this one leaves. */
   async #exchange(channel: MessageChannel, token: number): Promise<boolean> {
-    if (!(await inTime(this.#estate.park(), PARK_MS))) return false;
+    const deadline = performance.now() + SILENCE_MS;
+    if (!(await inTime(this.#estate.park(), SILENCE_MS))) return false;
     signalWakeup(token);
     channel.send(text({ type: 'parked' }));
-    const answer = parse(await channel.receive(RUN_MS));
-    if (answer?.type === 'running') return true;
-    // A process that has ended forwards nothing, whatever it has taken.
-    if (channel.ended || take(token)) return false;
-    return parse(await channel.receive(Infinity))?.type === 'running';
+    const answer = parse(await channel.receive(deadline - performance.now()));
+    if (answer?.type === 'running') {
+      channel.send(text({ type: 'leave' }));
+      return true;
+    }
+    // One that is late finds none.
+    take(token);
+    return false;
   }
 }
 
 /** The next agent's side: what it was offered, until it runs or leaves it. */
 export class Predecessor {
+  readonly #path: string;
   readonly #channel: MessageChannel;
   readonly #token: number;
+  #progress: 'asked' | 'parked' | 'left' = 'asked';
   /** As text; see `store-snapshot.ts`. */
   readonly snapshot: string;
   readonly descriptors: readonly StoredDescriptor[];
@@ -189,6 +196,7 @@ export class Predecessor {
     try {
       channel = MessageChannel.connect(path);
     } catch {
+      logger.info('there is nobody to take over from: starting as ever');
       return undefined;
     }
     try {
@@ -200,7 +208,7 @@ export class Predecessor {
       if (offer?.type === 'refused') throw refusal(offer.reason);
       if (message === undefined || offer?.type !== 'offer') throw refusal('it does not answer');
       const handed = message.fds.map((fd, index) => ({ name: offer.names[index] ?? '', fd }));
-      if (offer.version === VERSION) return new Predecessor(channel, handed);
+      if (offer.version === VERSION) return new Predecessor(path, channel, handed);
       logger.warn(
         `what is handed over is of version ${offer.version}, and this release reads ${VERSION}: it is ignored, and this one starts from nothing`,
       );
@@ -213,7 +221,8 @@ export class Predecessor {
     }
   }
 
-  private constructor(channel: MessageChannel, handed: readonly StoredDescriptor[]) {
+  private constructor(path: string, channel: MessageChannel, handed: readonly StoredDescriptor[]) {
+    this.#path = path;
     this.#channel = channel;
     const fdOf = (wanted: string): number => {
       const fd = handed.find(({ name }) => name === wanted)?.fd;
@@ -235,18 +244,50 @@ export class Predecessor {
     this.#channel.send(text({ type: 'ready' }));
     const answer = parse(await this.#channel.receive(ANSWER_MS));
     if (answer?.type !== 'parked' || !take(this.#token)) throw refusal('it did not make room in time, and goes on');
+    this.#progress = 'parked';
   }
 
-  /** Tells that packets flow here, and waits for the other one's end. */
-  async taken(): Promise<void> {
-    this.#channel.send(text({ type: 'running' }));
+  /**
+   * Called when packets flow here: resolves when the other one has given up its place for good.
+   * @throws FlannelError `CONTROL` when it goes on, since it was told too late
+   */
+  async running(): Promise<void> {
+    let answer: Text | undefined;
+    try {
+      this.#channel.send(text({ type: 'running' }));
+      answer = parse(await this.#channel.receive(ANSWER_MS));
+    } catch {
+      // The other end is closed.
+    }
+    if (answer?.type !== 'leave' && listens(this.#path)) throw refusal('it was told too late, and goes on');
+    this.#progress = 'left';
+  }
+
+  /** Waits for the other one's end. */
+  async ended(): Promise<void> {
     while (!this.#channel.ended && (await this.#channel.receive(ANSWER_MS)) !== undefined) continue;
     this.#channel.close();
   }
 
-  /** Makes the other one end: what it has handed over is of no use. */
-  leave(): Promise<void> {
-    return leave(this.#channel);
+  /**
+   * Makes the other one end: what it has handed over is of no use. One that has made room already goes on instead.
+   * @throws FlannelError `CONTROL` when it does not end
+   */
+  async leave(): Promise<void> {
+    if (this.#progress === 'left') return this.ended();
+    if (this.#progress === 'asked') return leave(this.#channel);
+    this.#channel.close();
+    throw refusal('packets could not be made to flow here, and it goes on');
+  }
+}
+
+/** Whether somebody would hand over there. */
+function listens(path: string): boolean {
+  try {
+    MessageChannel.connect(path).close();
+    return true;
+  } catch {
+    return false;
   }
 }
 

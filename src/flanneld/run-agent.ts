@@ -46,7 +46,9 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
   state.probes = responder;
   const servers = new AgentServers(options, state, { taps, prober: probeServiceOf(probeNode) });
 
-  const predecessor = options.takeover ? await findPredecessor(options, logger) : undefined;
+  const predecessor = options.takeover
+    ? await Predecessor.ask(handoverPath(options.controlSocket), options.etcd.prefix, logger)
+    : undefined;
   const snapshots = new SnapshotFile(snapshotPath(options.subnetFile), logger, predecessor?.snapshot);
   const end = childAbort(stop);
   let handover: HandoverServer | undefined;
@@ -72,8 +74,9 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
         descriptors: { take: () => predecessor.descriptors.filter(isOfTunnel), keep() {}, forgetAll() {} },
         predecessor: {
           makeRoom: () => predecessor.makeRoom(),
-          async taken() {
-            await predecessor.taken();
+          running: () => predecessor.running(),
+          async ended() {
+            await predecessor.ended();
             await serve(predecessor.descriptors);
           },
           async leave() {
@@ -90,13 +93,6 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
     handover?.close();
     await servers.close(ceded);
   }
-}
-
-async function findPredecessor(options: FlanneldOptions, logger: Logger): Promise<Predecessor | undefined> {
-  const path = handoverPath(options.controlSocket);
-  const predecessor = await Predecessor.ask(path, options.etcd.prefix, logger);
-  if (predecessor === undefined) logger.info('there is nobody to take over from: starting as ever');
-  return predecessor;
 }
 
 /** What speaks to the service manager, where there is one. */

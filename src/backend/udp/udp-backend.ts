@@ -115,12 +115,13 @@ export class UdpBackend implements Backend {
         offloads,
         externalAddress: external.address,
         onSlowPath: (packet) => slowPath.handle(packet),
-        parked: options.makeRoom !== undefined,
+        parked: options.predecessor !== undefined,
         logger,
       });
       cleanup.push(() => dataplane.stop());
-      await options.makeRoom?.();
+      await options.predecessor?.makeRoom();
       await dataplane.resume();
+      await options.predecessor?.running();
       if (adopted) await configureLink(link);
       return new RunningUdpBackend({
         type: this.type,

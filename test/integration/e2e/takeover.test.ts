@@ -8,7 +8,14 @@ import { handoverPath } from '../../../src/flanneld/handover.js';
 import { Cluster, PREFIX, type ClusterNode } from '../../harness/cluster.js';
 import { noCompiler } from '../../harness/compile.js';
 import { untilReached } from '../../harness/pod-traffic.js';
-import { compileRestartPrograms, underTraffic, type RestartPrograms } from '../../harness/restarts.js';
+import {
+  compileRestartPrograms,
+  failToTakeOver,
+  HANDOVER_STEPS,
+  takeOver,
+  underTraffic,
+  type RestartPrograms,
+} from '../../harness/restarts.js';
 import { httpGet } from '../../harness/traffic.js';
 import { until } from '../../harness/until.js';
 
@@ -39,10 +46,7 @@ describe('a takeover', { skip: noCompiler }, () => {
     // Twice, for what was handed over can be handed over again.
     for (let time = 0; time < 2; time++) {
       const old = node.running;
-      const { there, back, tcp } = await underTraffic(cluster, programs, async () => {
-        await node.start(['--takeover', HEALTH]);
-        assert.equal((await old.ended()).status, 0, old.evidence);
-      });
+      const { there, back, tcp } = await underTraffic(cluster, programs, () => takeOver(node, [HEALTH]));
       const evidence = `${old.evidence}\n${node.running.evidence}`;
       assert.deepEqual([there.lost, there.outOfOrder, there.duplicates], [0, 0, 0], evidence);
       assert.deepEqual([back.lost, back.outOfOrder, back.duplicates], [0, 0, 0], evidence);
@@ -67,7 +71,7 @@ describe('a takeover', { skip: noCompiler }, () => {
   /** Plays the next agent up to where the running one has parked its workers. */
   async function untilParked(): Promise<{ channel: MessageChannel; token: number; close: () => void }> {
     const channel = MessageChannel.connect(handoverPath(node.running.controlSocket));
-    channel.send(JSON.stringify({ type: 'take-over', version: 1, prefix: PREFIX }));
+    channel.send(JSON.stringify({ type: 'take-over', version: 2, prefix: PREFIX }));
     const offer = await next(channel);
     const { names } = JSON.parse(offer.text) as { names: string[] };
     assert.deepEqual(names, ['snapshot', 'token', 'tun-0', 'udp-0', 'control', 'health']);
@@ -86,33 +90,33 @@ describe('a takeover', { skip: noCompiler }, () => {
 
   const take = (token: number): number => readSync(token, Buffer.alloc(8));
 
-  test('by one that ends half way leaves the running one to go on, even with the token taken', async () => {
-    for (const [round, taken] of [false, true].entries()) {
-      const { token, close } = await untilParked();
-      const workers = (await node.running.status()).backend?.workers ?? [];
-      assert.deepEqual([...new Set(workers.map(({ state }) => state))], ['parked']);
-      if (taken) assert.equal(take(token), 8);
-      close();
-      // Only then does it make room for another.
-      await until(
-        'it goes on',
-        () => node.running.said(/not taken over: the other one has ended; going on/).length > round,
-        { evidence: () => node.running.evidence },
-      );
-      await podsReachEachOther();
-    }
+  test('by one that is killed half way leaves the running one to go on, and loses nothing', async () => {
+    const { there, back, tcp } = await underTraffic(cluster, programs, async () => {
+      for (const step of HANDOVER_STEPS) await failToTakeOver(node, step);
+    });
+    assert.deepEqual([there.lost, there.outOfOrder, there.duplicates], [0, 0, 0], node.running.evidence);
+    assert.deepEqual([back.lost, back.outOfOrder, back.duplicates], [0, 0, 0], node.running.evidence);
+    assert.ok(tcp.intact);
   });
 
-  test('by one that does not run in time leaves the running one to go on, and that one can never run', async () => {
-    const { channel, token, close } = await untilParked();
-    try {
-      assert.equal(await channel.receive(PATIENCE_MS), undefined);
-      assert.ok(channel.ended);
-      assert.throws(() => take(token), /EAGAIN/);
-      await node.running.saying(/not taken over: the other one does not run in time; going on/);
-      await podsReachEachOther();
-    } finally {
-      close();
+  test('by one that hangs leaves the running one to go on, whether or not it could have gone itself', async () => {
+    for (const [round, taken] of [false, true].entries()) {
+      const { channel, token, close } = await untilParked();
+      try {
+        const workers = (await node.running.status()).backend?.workers ?? [];
+        assert.deepEqual([...new Set(workers.map(({ state }) => state))], ['parked']);
+        if (taken) assert.equal(take(token), 8);
+        assert.equal(await channel.receive(PATIENCE_MS), undefined);
+        assert.ok(channel.ended);
+        assert.throws(() => take(token), /EAGAIN/);
+        const complaint = /not taken over: the other one does not run in time; going on/;
+        await until('it goes on', () => node.running.said(complaint).length > round, {
+          evidence: () => node.running.evidence,
+        });
+        await podsReachEachOther();
+      } finally {
+        close();
+      }
     }
   });
 

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 
-import { MessageChannel } from '../../../src/dataplane/message-channel.js';
-import { closeFd } from '../../../src/dataplane/native.js';
-import { HandoverServer, type Estate } from '../../../src/flanneld/handover.js';
+import { MessageChannel, MessageListener } from '../../../src/dataplane/message-channel.js';
+import { closeFd, openWakeup, signalWakeup } from '../../../src/dataplane/native.js';
+import { HandoverServer, Predecessor, type Estate } from '../../../src/flanneld/handover.js';
 import { silentLogger } from '../../../src/log.js';
 import { until } from '../../harness/until.js';
 
@@ -66,7 +66,7 @@ describe('a running agent that another asks to make room', () => {
 
   async function ask(): Promise<{ channel: MessageChannel; answer: { type: string; reason?: string } }> {
     const channel = connect();
-    channel.send(JSON.stringify({ type: 'take-over', version: 1, prefix: PREFIX }));
+    channel.send(JSON.stringify({ type: 'take-over', version: 2, prefix: PREFIX }));
     return { channel, answer: await answerOf(channel) };
   }
 
@@ -76,6 +76,7 @@ describe('a running agent that another asks to make room', () => {
     channel.send(JSON.stringify({ type: 'ready' }));
     assert.equal((await answerOf(channel)).type, 'parked');
     channel.send(JSON.stringify({ type: 'running' }));
+    assert.equal((await answerOf(channel)).type, 'leave');
     await until('it leaves', () => Promise.resolve(done.includes('leave to another')));
     assert.deepEqual(done, ['park', 'leave to another']);
   });
@@ -118,7 +119,101 @@ describe('a running agent that another asks to make room', () => {
 
   test('serves its own network only', async () => {
     const channel = connect();
-    channel.send(JSON.stringify({ type: 'take-over', version: 1, prefix: '/other' }));
+    channel.send(JSON.stringify({ type: 'take-over', version: 2, prefix: '/other' }));
     assert.deepEqual(await answerOf(channel), { type: 'refused', reason: `it serves the network at ${PREFIX}` });
+  });
+
+  test('goes on when the other one hangs with the token in its hand, which learns of it and ends', async () => {
+    const predecessor = await Predecessor.ask(join(folder, 'handover'), PREFIX, silentLogger);
+    assert.ok(predecessor);
+    assert.equal(predecessor.snapshot, 'what it knows');
+    await predecessor.makeRoom();
+    await until('its workers go on', () => done.includes('resume'));
+    await until('it says so', () => warnings.length > 0);
+    assert.deepEqual(warnings, ['not taken over: the other one does not run in time; going on']);
+    await assert.rejects(predecessor.running(), /cannot take over .*: it was told too late, and goes on/);
+    assert.deepEqual(done, ['park', 'resume']);
+  });
+
+  test('goes on when the other one gives up with the token in its hand', async () => {
+    const predecessor = await Predecessor.ask(join(folder, 'handover'), PREFIX, silentLogger);
+    await predecessor?.makeRoom();
+    await assert.rejects(async () => predecessor?.leave(), /cannot take over .*: packets could not be made to flow/);
+    await until('its workers go on', () => done.includes('resume'));
+    assert.deepEqual(done, ['park', 'resume']);
+  });
+});
+
+describe('the next agent', () => {
+  let folder: string;
+  let path: string;
+  let lines: string[];
+  const logger = {
+    ...silentLogger,
+    info: (line: string) => lines.push(line),
+    warn: (line: string) => lines.push(line),
+  };
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'handover-'));
+    path = join(folder, 'handover');
+    lines = [];
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  /** Plays a running agent: what it says in turn, each after a message of the other one. */
+  function playRunning(version: number, ...answers: string[]): { heard: string[]; end: () => void } {
+    const heard: string[] = [];
+    const token = openWakeup();
+    const snapshot = openSync('/dev/null', 'r');
+    const listener = new MessageListener(path, (channel) => void serve(channel));
+    const serve = async (channel: MessageChannel): Promise<void> => {
+      const hear = async (): Promise<void> => {
+        const message = await channel.receive(WITHIN_MS);
+        heard.push((JSON.parse(message?.text ?? '{"type":"nothing"}') as { type: string }).type);
+      };
+      await hear();
+      channel.send(JSON.stringify({ type: 'offer', version, names: ['snapshot', 'token'] }), [snapshot, token]);
+      for (const type of answers) {
+        await hear();
+        if (type === 'parked') signalWakeup(token);
+        channel.send(JSON.stringify({ type }));
+      }
+      if (answers.length === 0) await hear();
+      channel.close();
+    };
+    const end = (): void => {
+      listener.close();
+      closeFd(token);
+      closeSync(snapshot);
+    };
+    return { heard, end };
+  }
+
+  test('ignores with one line what is of another version, has the running one end, and starts from nothing', async () => {
+    const { heard, end } = playRunning(99);
+    try {
+      assert.equal(await Predecessor.ask(path, PREFIX, logger), undefined);
+      assert.deepEqual(heard, ['take-over', 'leave']);
+      assert.equal(lines.length, 1);
+      assert.match(lines[0], /of version 99, and this release reads \d+: it is ignored/);
+    } finally {
+      end();
+    }
+  });
+
+  test('says that nobody is there to take over from', async () => {
+    assert.equal(await Predecessor.ask(path, PREFIX, logger), undefined);
+    assert.deepEqual(lines, ['there is nobody to take over from: starting as ever']);
+  });
+
+  test('runs on when the one before has died before it could say that it leaves', async () => {
+    const { heard, end } = playRunning(2, 'parked');
+    const predecessor = await Predecessor.ask(path, PREFIX, logger);
+    await predecessor?.makeRoom();
+    end();
+    await predecessor?.running();
+    await predecessor?.ended();
+    assert.deepEqual(heard, ['take-over', 'ready']);
   });
 });
