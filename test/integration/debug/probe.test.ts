@@ -10,7 +10,7 @@ import { placeFolder } from '../../../src/lab/state.js';
 import type { StatusAnswer } from '../../../src/observe/control-protocol.js';
 import type { Hop, MeshProbeAnswer, PacketProbeAnswer } from '../../../src/observe/probe-protocol.js';
 import { until } from '../../harness/until.js';
-import { labCommand, labName, labStatus, sweepLabs } from '../../support/labs.js';
+import { flannelctlOn, labCommand, labName, labStatus, sweepLabs } from '../../support/labs.js';
 
 const name = labName('probe');
 const POD2 = '10.244.1.2';
@@ -22,8 +22,7 @@ interface Outcome<Answer> {
   readonly answer: Answer;
 }
 
-const on = (node: string, ...args: string[]): ReturnType<typeof labCommand> =>
-  labCommand('exec', '--name', name, node, '--', 'flannelctl', ...args);
+const on = (node: string, ...args: string[]): ReturnType<typeof flannelctlOn> => flannelctlOn(name, node, ...args);
 
 async function probe(node: string, ...args: string[]): Promise<Outcome<PacketProbeAnswer>> {
   const { status, stdout, stderr } = await on(node, 'probe', '--json', '--timeout', '2', ...args);
@@ -111,18 +110,16 @@ describe('probe', () => {
   });
 
   test('knows what answers datagrams and SYNs, from a pod that is named, in numbers and sizes', async () => {
-    const udp = await finds(
-      'a closed port',
-      'node1',
-      [POD2, '--protocol', 'udp'],
-      (answer) => way(answer) === WHOLE_WAY,
-    );
-    assert.equal(udp.answer, 'port-unreachable');
+    const wholeWay = (answer: PacketProbeAnswer) => way(answer) === WHOLE_WAY;
     const tcp = ['--protocol', 'tcp', '--port', '81', '--from', '10.244.0.2'];
-    const refused = await finds('a RST', 'node1', [POD2, ...tcp], (answer) => way(answer) === WHOLE_WAY);
-    assert.equal(refused.answer, 'rst');
     const many = ['--count', '5', '--size', '4000'];
-    const large = await finds('five, in fragments', 'node1', [POD2, ...many], ({ answered }) => answered === 5);
+    const [closed, refused, large] = await Promise.all([
+      finds('a closed port', 'node1', [POD2, '--protocol', 'udp'], wholeWay),
+      finds('a RST', 'node1', [POD2, ...tcp], wholeWay),
+      finds('five, in fragments', 'node1', [POD2, ...many], ({ answered }) => answered === 5),
+    ]);
+    assert.equal(closed.answer, 'port-unreachable');
+    assert.equal(refused.answer, 'rst');
     assert.equal(large.sent, 5);
     const { stdout } = await on('node1', 'probe', POD2);
     assert.match(stdout, /^ {2}192\.168\.\d+\.12 +received +from 192\.168\.\d+\.11:8285$/m);
@@ -130,10 +127,13 @@ describe('probe', () => {
   });
 
   test('names what has no pod, no lease, or no room', async () => {
-    await finds('no pod', 'node1', ['10.244.1.77'], causeIs(/there is no 10\.244\.1\.77/));
-    const unleased = await finds('no lease', 'node1', ['10.244.77.7'], causeIs(/no node leases the subnet/));
+    const tooLarge = ['--size', '1473', '--df'];
+    const [unleased] = await Promise.all([
+      finds('no lease', 'node1', ['10.244.77.7'], causeIs(/no node leases the subnet/)),
+      finds('no pod', 'node1', ['10.244.1.77'], causeIs(/there is no 10\.244\.1\.77/)),
+      finds('no room', 'node1', [POD2, ...tooLarge], causeIs(/1473 bytes do not fit into flannel0/)),
+    ]);
     assert.equal(unleased.hops.at(-1)?.reason, 'no-lease');
-    await finds('no room', 'node1', [POD2, '--size', '1473', '--df'], causeIs(/1473 bytes do not fit into flannel0/));
   });
 
   test('refuses in one line what it cannot follow', async () => {
@@ -148,13 +148,15 @@ describe('probe', () => {
       [[POD2, '--port', '80'], 2, /--port needs --protocol tcp or udp/],
       [[POD2, '--count', '1000'], 2, /expected a whole number from 1 to 100/],
     ];
-    for (const [args, expected, line] of refused) {
-      const { status: ended, stdout, stderr } = await on('node1', 'probe', ...args);
-      assert.equal(ended, expected, args.join(' '));
-      assert.equal(stdout, '');
-      assert.match(stderr, line);
-      assert.equal(stderr.split('\n').length, 2);
-    }
+    await Promise.all(
+      refused.map(async ([args, expected, line]) => {
+        const { status: ended, stdout, stderr } = await on('node1', 'probe', ...args);
+        assert.equal(ended, expected, args.join(' '));
+        assert.equal(stdout, '');
+        assert.match(stderr, line);
+        assert.equal(stderr.split('\n').length, 2);
+      }),
+    );
   });
 
   test('measures every node with every node', async () => {
@@ -199,16 +201,14 @@ describe('probe', () => {
       t.after(heal);
       await breakIt('firewall', '--node', 'node2', '--peer', 'node1');
       const eaten = /^between 192\.168\.\d+\.11 and 192\.168\.\d+\.12: a firewall eats UDP 8285/;
-      const found = await finds('the firewall', 'node1', [POD2], causeIs(eaten));
-      assert.equal(way(found), '11 sent, 11 encapsulated');
       const back = /^between 192\.168\.\d+\.12 and 192\.168\.\d+\.11: a firewall eats UDP 8285/;
-      await finds('the firewall', 'node2', ['10.244.0.2'], causeIs(back));
-      await finds('nothing', 'node3', [POD2], ({ reached }) => reached);
-      const matrix = await mesh(
-        'the hole',
-        'node3',
-        ({ reached, nodes }) => !reached && nodes.every((one) => one.reports),
-      );
+      const [matrix, found] = await Promise.all([
+        mesh('the hole', 'node3', ({ reached, nodes }) => !reached && nodes.every((one) => one.reports)),
+        finds('the firewall', 'node1', [POD2], causeIs(eaten)),
+        finds('the firewall', 'node2', ['10.244.0.2'], causeIs(back)),
+        finds('nothing', 'node3', [POD2], ({ reached }) => reached),
+      ]);
+      assert.equal(way(found), '11 sent, 11 encapsulated');
       const deaf = matrix.nodes.flatMap(({ node, peers }) =>
         peers
           .filter(({ answered }) => answered === 0)
@@ -220,19 +220,24 @@ describe('probe', () => {
     test('mtu: large packets are lost where small ones pass', async (t) => {
       t.after(heal);
       await breakIt('mtu');
-      await finds('small ones', 'node1', [POD2], ({ reached }) => reached);
       const narrow = /^between 192\.168\.\d+\.11 and 192\.168\.\d+\.12: the path is too narrow: .*; 1400 bytes fit/;
-      await finds('the narrow path', 'node1', [POD2, '--size', '1472', '--df'], causeIs(narrow));
-      await mesh('the narrow path', 'node1', ({ nodes }) =>
-        nodes.some(({ peers }) => peers.some(({ pathMtuBytes }) => pathMtuBytes === 1400)),
-      );
+      await Promise.all([
+        finds('small ones', 'node1', [POD2], ({ reached }) => reached),
+        finds('the narrow path', 'node1', [POD2, '--size', '1472', '--df'], causeIs(narrow)),
+        mesh('the narrow path', 'node1', ({ nodes }) =>
+          nodes.some(({ peers }) => peers.some(({ pathMtuBytes }) => pathMtuBytes === 1400)),
+        ),
+      ]);
     });
 
     test('node-down', async (t) => {
       t.after(heal);
       await breakIt('node-down', '--node', 'node3');
-      await finds('the node', 'node1', [POD3], causeIs(/^192\.168\.\d+\.13 does not answer on the underlay at all/));
-      const matrix = await mesh('the row that is missing', 'node1', ({ reached }) => !reached);
+      const silent = /^192\.168\.\d+\.13 does not answer on the underlay at all/;
+      const [matrix] = await Promise.all([
+        mesh('the row that is missing', 'node1', ({ reached }) => !reached),
+        finds('the node', 'node1', [POD3], causeIs(silent)),
+      ]);
       assert.equal(matrix.nodes.find(({ node }) => node.endsWith('.13'))?.reports, false);
     });
 
@@ -252,26 +257,22 @@ describe('probe', () => {
     });
   });
 
-  test('names the rule, or the missing forwarding, behind the other agent', async () => {
+  test('names the rule behind the other agent, and the route past its own', async () => {
     const lab = await Lab.open(name);
-    await lab.exec('node2', 'iptables', ['-I', 'FORWARD', '-d', POD2, '-j', 'DROP']);
+    const rule = ['FORWARD', '-d', POD2, '-j', 'DROP'];
+    const route = ['10.244.2.0/24', 'dev', 'eth0'];
+    await lab.exec('node2', 'iptables', ['-I', ...rule]);
+    await lab.exec('node1', 'ip', ['route', 'add', ...route]);
     try {
-      const found = await finds(
-        'the rule',
-        'node1',
-        [POD2],
-        causeIs(/^the kernel of .*\.12 drops it .*DROP.*\(firewall\)$/),
-      );
+      const [found] = await Promise.all([
+        finds('the rule', 'node1', [POD2], causeIs(/^the kernel of .*\.12 drops it .*DROP.*\(firewall\)$/)),
+        finds('the route', 'node1', [POD3], causeIs(/did not come into flannel0/)),
+      ]);
       assert.deepEqual(found.hops.at(-1)?.point, 'kernel');
       assert.deepEqual(found.hops.at(-1)?.reason, 'firewall');
     } finally {
-      await lab.exec('node2', 'iptables', ['-D', 'FORWARD', '-d', POD2, '-j', 'DROP']);
-    }
-    await lab.exec('node1', 'ip', ['route', 'add', '10.244.1.0/24', 'dev', 'eth0']);
-    try {
-      await finds('the route', 'node1', [POD2], causeIs(/did not come into flannel0/));
-    } finally {
-      await lab.exec('node1', 'ip', ['route', 'delete', '10.244.1.0/24', 'dev', 'eth0']);
+      await lab.exec('node2', 'iptables', ['-D', ...rule]);
+      await lab.exec('node1', 'ip', ['route', 'delete', ...route]);
     }
   });
 
@@ -280,12 +281,14 @@ describe('probe', () => {
     process.kill(nodes[2].flanneld.pid ?? assert.fail('node3 has no daemon'), 'SIGKILL');
     await finds('no daemon', 'node1', [POD3], causeIs(/^no flanneld listens at 192\.168\.\d+\.13/));
     process.kill(etcd.pid ?? assert.fail('there is no etcd'), 'SIGKILL');
-    const found = await finds('without etcd', 'node1', [POD2], ({ notes }) =>
-      notes.some((note) => /etcd is away/.test(note)),
-    );
+    const isAway = ({ notes }: { readonly notes: readonly string[] }) =>
+      notes.some((note) => /etcd is away/.test(note));
+    const [found, matrix] = await Promise.all([
+      finds('without etcd', 'node1', [POD2], isAway),
+      mesh('its own row', 'node1', isAway),
+    ]);
     assert.equal(found.reached, true);
     assert.deepEqual(way(found), '11 sent, 11 encapsulated, 12 unreported, 11 reply-received, 11 reply-delivered');
-    const matrix = await mesh('its own row', 'node1', ({ notes }) => notes.some((note) => /etcd is away/.test(note)));
     assert.equal(matrix.reached, false);
     assert.deepEqual(
       matrix.nodes.filter(({ reports }) => reports).map(({ node }) => node.split('.')[3]),
