@@ -1,6 +1,7 @@
 import type { RunningBackend } from '../backend/backend.js';
 import type { TapSource } from '../backend/tap-source.js';
 import type { ExternalInterface } from '../host/external-interface.js';
+import { readQueueDrops, type QueueDrops } from '../host/queue-drops.js';
 import type { PacketQuestion } from '../backend/explain.js';
 import { explainAnswer } from '../observe/explain-answer.js';
 import type {
@@ -201,6 +202,13 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
         return longest && this.#leaseAnswer(longest);
       },
     });
+  }
+
+  async queueDrops(): Promise<QueueDrops | undefined> {
+    const backend = this.backend();
+    if (backend === undefined || this.external === undefined) return undefined;
+    const { device, port } = backend;
+    return readQueueDrops({ device, port, address: this.external.address }).catch(() => undefined);
   }
 
   backend(): ReturnType<RunningBackend['status']> | undefined {

@@ -1,4 +1,5 @@
 import { backendOfType } from '../backend/registry.js';
+import type { BackendStatus } from '../backend/status.js';
 import { BACKEND_TYPES } from '../backend/backend-types.js';
 import type { DescriptorStore, StoredDescriptor } from '../backend/descriptor-store.js';
 import { childAbort } from '../child-abort.js';
@@ -86,6 +87,7 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
         },
       }),
     }).run(end.signal);
+    tellTraffic(state.backend(), logger);
     if (ceded) logger.info('ended: another flanneld has taken over');
     else logger.info(state.lease === undefined ? 'stopped' : 'stopped; the lease stays in the store');
   } finally {
@@ -93,6 +95,20 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
     handover?.close();
     await servers.close(ceded);
   }
+}
+
+/** What this run has done, which nobody can ask for any more. */
+function tellTraffic(backend: BackendStatus | undefined, logger: Logger): void {
+  if (backend === undefined) return;
+  const { encap, decap } = backend;
+  const dropped = Object.entries({ encap, decap }).flatMap(([direction, counters]) =>
+    Object.entries(counters.dropped).map(([reason, packets]) => `${direction} ${reason} ${packets}`),
+  );
+  logger.info('packets carried in this run', {
+    encap: encap.packets,
+    decap: decap.packets,
+    dropped: dropped.length === 0 ? undefined : dropped.join(', '),
+  });
 }
 
 /** What speaks to the service manager, where there is one. */

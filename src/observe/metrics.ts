@@ -1,12 +1,15 @@
 import { readFileSync, readdirSync } from 'node:fs';
 
 import type { BackendStatus, DirectionCounters } from '../backend/status.js';
+import type { QueueDrops } from '../host/queue-drops.js';
 
 /** What the metrics are read from, at the moment of a scrape. */
 export interface MetricsSource {
   readonly version: string;
   /** `undefined` until the backend runs. */
   backend(): BackendStatus | undefined;
+  /** `undefined` until the backend runs, and where the kernel does not tell. */
+  queueDrops(): Promise<QueueDrops | undefined>;
   /** Leases in the network, this node's own included. */
   leases(): number;
   /** When this node's lease ends, in milliseconds since the epoch; `Infinity` for a reservation; `undefined` without one. */
@@ -55,6 +58,19 @@ export async function createMetrics(source: MetricsSource): Promise<Metrics> {
       for (const [direction, { dropped }] of directions(source.backend())) {
         for (const [reason, packets] of Object.entries(dropped)) this.inc({ direction, reason }, packets);
       }
+    },
+  });
+  new Counter({
+    name: 'flannel_queue_dropped_packets_total',
+    help: 'Packets that found no room in a queue of the kernel before the dataplane, by queue: the overlay device, the socket.',
+    labelNames: ['queue'],
+    registers,
+    async collect() {
+      const drops = await source.queueDrops();
+      this.reset();
+      if (drops === undefined) return;
+      this.inc({ queue: 'device' }, drops.deviceDrops);
+      this.inc({ queue: 'socket' }, drops.socketDrops);
     },
   });
   new Gauge({

@@ -1,6 +1,6 @@
 /** What counts packets on the way of a flood: the agents, the queue of the tunnel's socket, and the devices. */
 import { readFileSync } from 'node:fs';
-import { sumSocketDrops } from '../../src/debug/doctor/queue-drops.js';
+import { sumSocketDrops } from '../../src/host/queue-drops.js';
 import type { Namespace } from '../../src/lab/namespace.js';
 import { parseIpv4 } from '../../src/packet/address.js';
 import type { DirectionCounters } from '../../src/dataplane/counters.js';
@@ -73,7 +73,8 @@ export function growth(earlier: Counts, later: Counts): Counts {
   };
 }
 
-function directionGrowth(earlier: DirectionCounters, later: DirectionCounters): DirectionCounters {
+/** What a direction has counted between two moments. */
+export function directionGrowth(earlier: DirectionCounters, later: DirectionCounters): DirectionCounters {
   const dropped = Object.entries(later.dropped)
     .map(([reason, packets]) => [reason, packets - (earlier.dropped[reason] ?? 0)] as const)
     .filter(([, packets]) => packets > 0);

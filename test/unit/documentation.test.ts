@@ -31,6 +31,7 @@ test('every metric of this project is in the configuration page', async () => {
   const metrics = await createMetrics({
     version: '0',
     backend: () => undefined,
+    queueDrops: () => Promise.resolve(undefined),
     leases: () => 0,
     leaseExpiresAtMs: () => undefined,
     leasesLost: () => 0,

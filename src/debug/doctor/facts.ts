@@ -2,6 +2,7 @@
 import type { FilterRuleset } from '../../host/firewall/ruleset.js';
 import type { HostInterface } from '../../host/interfaces.js';
 import type { PolicyRule } from '../../host/route-lookup.js';
+import type { QueueDrops } from '../../host/queue-drops.js';
 import type { Route } from '../../host/routes.js';
 import type { LeaseAnswer, StatusAnswer } from '../../observe/control-protocol.js';
 import type { SubnetEnv } from '../../subnet/subnet-env.js';
@@ -29,11 +30,7 @@ export interface NodeFacts {
 }
 
 /** Packets lost for want of room in a queue, since it was made. */
-export interface QueueFacts {
-  /** Datagrams that the tunnel's socket had no room for. */
-  readonly socketDrops: number;
-  /** Packets that the overlay device had no room for on their way to the daemon. */
-  readonly deviceDrops: number;
+export interface QueueFacts extends QueueDrops {
   /** How many of both came while the doctor looked. */
   readonly dropsWhileLooking: number;
 }

@@ -1,10 +1,10 @@
 /** Gathers what the checks stand on: from the agent, from this host, from the other nodes and from the store. */
-import { readFile } from 'node:fs/promises';
 import { runCommand, type RunCommand } from '../../host/command.js';
 import { EchoProber } from '../../host/echo-prober.js';
 import { readFilterRuleset } from '../../host/firewall/read-ruleset.js';
 import { listInterfaces } from '../../host/interfaces.js';
 import { localAddresses } from '../../host/local-addresses.js';
+import { readQueueDrops, type QueueDrops } from '../../host/queue-drops.js';
 import { listPolicyRules } from '../../host/route-lookup.js';
 import { listRoutes } from '../../host/routes.js';
 import { readReversePathFilter, readSysctl } from '../../host/sysctl.js';
@@ -17,7 +17,6 @@ import { findOut, type Fact } from './check.js';
 import type { NodeFacts, QueueFacts } from './facts.js';
 import { probePeers, type Peer, type PeerFacts } from './probe-peers.js';
 import { probeStore } from './probe-store.js';
-import { readQueueDrops } from './queue-drops.js';
 
 export interface GatherOptions {
   readonly agent: { status(): Promise<StatusAnswer>; leases(): Promise<readonly LeaseAnswer[]> };
@@ -61,16 +60,12 @@ export async function gatherFacts({ agent, etcd, maxPeers, run = runCommand }: G
   };
 }
 
-type QueueDrops = Omit<QueueFacts, 'dropsWhileLooking'>;
-
 async function queueDrops(status: StatusAnswer | undefined): Promise<QueueFacts> {
   const { backend, interface: external } = status ?? {};
   if (backend === undefined || external === undefined) throw new Error('no dataplane runs');
-  const [drops, device] = await Promise.all([
-    readQueueDrops(parseIpv4(external.address) ?? 0, backend.port),
-    readFile(`/sys/class/net/${backend.device}/statistics/tx_dropped`, 'latin1'),
-  ]);
-  return { socketDrops: drops, deviceDrops: Number(device), dropsWhileLooking: 0 };
+  const { device, port } = backend;
+  const drops = await readQueueDrops({ device, port, address: parseIpv4(external.address) ?? 0 });
+  return { ...drops, dropsWhileLooking: 0 };
 }
 
 function compare(before: QueueDrops, after: QueueDrops): QueueFacts {

@@ -80,6 +80,8 @@ describe('a daemon that is watched', () => {
       'flannel_packets_total{direction="decap"}',
       'flannel_bytes_total{direction="encap"}',
       'flannel_bytes_total{direction="decap"}',
+      'flannel_queue_dropped_packets_total{queue="device"}',
+      'flannel_queue_dropped_packets_total{queue="socket"}',
       'flannel_leases',
       'flannel_lease_expiry_timestamp_seconds',
       'flannel_store_watch_restarts_total',

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import type { CheckResult } from '../../../src/debug/doctor/check.js';
 import { CHECKS, examine } from '../../../src/debug/doctor/doctor.js';
 import type { NodeFacts } from '../../../src/debug/doctor/facts.js';
-import { sumSocketDrops } from '../../../src/debug/doctor/queue-drops.js';
+import { sumSocketDrops } from '../../../src/host/queue-drops.js';
 import { parseIptablesRuleset } from '../../../src/host/firewall/iptables-ruleset.js';
 import type { ConcernAnswer } from '../../../src/observe/control-protocol.js';
 import {

@@ -31,6 +31,7 @@ let reason: string | undefined;
 const source: MetricsSource = {
   version: '1.2.3',
   backend: () => (running ? backendStatus(packets) : undefined),
+  queueDrops: () => Promise.resolve(running ? { deviceDrops: 5, socketDrops: 7 } : undefined),
   leases: () => 3,
   leaseExpiresAtMs: () => expiresAtMs,
   leasesLost: () => 0,
@@ -154,6 +155,8 @@ describe('the metrics', () => {
       ['flannel_dropped_packets_total{direction="encap",reason="no-lease"}', 3],
       ['flannel_dropped_packets_total{direction="encap",reason="ttl-exceeded"}', 0],
       ['flannel_dropped_packets_total{direction="decap",reason="unknown-sender"}', 1],
+      ['flannel_queue_dropped_packets_total{queue="device"}', 5],
+      ['flannel_queue_dropped_packets_total{queue="socket"}', 7],
       ['flannel_leases', 3],
       ['flannel_lease_expiry_timestamp_seconds', 1_700_000_000.5],
       ['flannel_store_requests_total{operation="range",result="ok"}', 4],
@@ -189,6 +192,7 @@ describe('the metrics', () => {
     expiresAtMs = undefined;
     const found = await samples(base);
     assert.ok(![...found.keys()].some((name) => name.startsWith('flannel_packets_total')));
+    assert.ok(!found.has('flannel_queue_dropped_packets_total{queue="socket"}'));
     assert.ok(!found.has('flannel_lease_expiry_timestamp_seconds'));
     running = true;
     expiresAtMs = Infinity;

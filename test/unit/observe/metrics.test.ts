@@ -26,6 +26,7 @@ async function scrapes(start: string, backend: () => BackendStatus | undefined):
   const source: MetricsSource = {
     version: '0.1.0',
     backend,
+    queueDrops: () => Promise.resolve(undefined),
     leases: () => 0,
     leaseExpiresAtMs: () => undefined,
     leasesLost: () => 0,
