@@ -25,10 +25,19 @@ export interface DirectionAccount {
   readonly longestGapMs: number;
 }
 
-export interface TrafficAccount {
+export interface FlowAccount {
   readonly there: DirectionAccount;
   readonly back: DirectionAccount;
-  readonly tcp: { readonly bytes: number; readonly intact: boolean };
+}
+
+/** What became of a stream. */
+export interface StreamAccount {
+  readonly bytes: number;
+  readonly intact: boolean;
+}
+
+export interface TrafficAccount extends FlowAccount {
+  readonly tcp: StreamAccount;
 }
 
 export interface PacedTrafficOptions {
@@ -40,19 +49,31 @@ export interface PacedTrafficOptions {
   readonly rate: number;
 }
 
+export interface PacedFlowOptions extends PacedTrafficOptions {
+  /** At both ends; default 5100. */
+  readonly port?: number;
+  /** Of each datagram; default 200. */
+  readonly payloadBytes?: number;
+  /** No more than so many each way. */
+  readonly count?: number;
+}
+
 const UDP_PORT = 5100;
 const TCP_PORT = 5101;
 const PAYLOAD_BYTES = 200;
+/** Some 50 Mbit/s. */
+const STREAM_PAUSE_MS = 10;
 
 /** One end of the paced datagrams. */
 class End {
   readonly #child: ChildProcess;
   #output = '';
 
-  constructor(program: string, rate: number, own: Pod, peer: Pod) {
+  constructor({ program, rate, port, payloadBytes, count }: PacedFlowOptions, own: Pod, peer: Pod) {
+    const numbers = [rate, payloadBytes ?? PAYLOAD_BYTES, ...(count === undefined ? [] : [count])];
     this.#child = own.namespace.spawn(
       program,
-      [own.address, String(UDP_PORT), peer.address, String(rate), String(PAYLOAD_BYTES)],
+      [own.address, String(port ?? UDP_PORT), peer.address, ...numbers.map(String)],
       { stdio: ['pipe', 'pipe', 'inherit'] },
     );
     this.#child.stdout?.on('data', (chunk: Buffer) => (this.#output += chunk.toString()));
@@ -80,37 +101,86 @@ class End {
   }
 }
 
+/** Numbered datagrams between two pods, each way. */
+export class PacedFlow {
+  readonly #ends: readonly End[];
+
+  /** Stands ready once `listening` has resolved. */
+  constructor(options: PacedFlowOptions) {
+    const { from, to } = options;
+    this.#ends = [new End(options, from, to), new End(options, to, from)];
+  }
+
+  async listening(): Promise<void> {
+    await Promise.all(this.#ends.map((end) => end.listening()));
+  }
+
+  start(): void {
+    for (const end of this.#ends) end.start();
+  }
+
+  /** Sends no more, takes what is under way, and tells what became of all. */
+  async stop(): Promise<FlowAccount> {
+    for (const end of this.#ends) end.stop();
+    const [account, other] = await Promise.all(this.#ends.map((end) => end.account()));
+    return { there: direction(account, other), back: direction(other, account) };
+  }
+
+  kill(): void {
+    for (const end of this.#ends) end.kill();
+  }
+}
+
+/** A TCP stream between two pods, whose bytes are held against what was sent. */
+export class CheckedStream {
+  readonly #server: Listener<TcpRecord>;
+  readonly #client: Listener<{ sent?: string; received?: string; error?: string }>;
+
+  private constructor(server: Listener<TcpRecord>, from: Pod, to: Pod, pauseMs: number) {
+    this.#server = server;
+    this.#client = new Listener(from.namespace, ['tcp-stream', to.address, String(TCP_PORT), String(pauseMs)]);
+  }
+
+  /** @param pauseMs - between two blocks of 64 KB */
+  static async start(from: Pod, to: Pod, pauseMs = STREAM_PAUSE_MS): Promise<CheckedStream> {
+    const server = await new Listener<TcpRecord>(to.namespace, ['tcp-serve', String(TCP_PORT)]).ready();
+    const stream = new CheckedStream(server, from, to, pauseMs);
+    await stream.#client.ready();
+    return stream;
+  }
+
+  async stop(): Promise<StreamAccount> {
+    await this.close();
+    const [result] = this.#client.records;
+    return {
+      bytes: this.#server.records[0]?.bytes ?? 0,
+      intact: result?.sent !== undefined && result.sent === result.received,
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.#client.stop();
+    await this.#server.stop();
+  }
+}
+
 /** Runs traffic for the time of `body`, and as long as it takes to come to rest. */
 export async function withPacedTraffic(
-  { program, from, to, rate }: PacedTrafficOptions,
+  options: PacedTrafficOptions,
   body: () => Promise<void>,
 ): Promise<TrafficAccount> {
-  const server = new Listener<TcpRecord>(to.namespace, ['tcp-serve', String(TCP_PORT)]);
-  const ends = [new End(program, rate, from, to), new End(program, rate, to, from)];
-  let stream: Listener<{ sent?: string; received?: string; error?: string }> | undefined;
+  const flow = new PacedFlow(options);
+  let stream: CheckedStream | undefined;
   try {
-    await server.ready();
-    await Promise.all(ends.map((end) => end.listening()));
-    stream = new Listener(from.namespace, ['tcp-stream', to.address, String(TCP_PORT)]);
-    await stream.ready();
-    for (const end of ends) end.start();
+    await flow.listening();
+    stream = await CheckedStream.start(options.from, options.to);
+    flow.start();
     await body();
-    for (const end of ends) end.stop();
-    const stopped = stream.stop();
-    const [account, other] = await Promise.all(ends.map((end) => end.account()));
-    await stopped;
-    const [result] = stream.records;
-    return {
-      there: direction(account, other),
-      back: direction(other, account),
-      tcp: {
-        bytes: server.records[0]?.bytes ?? 0,
-        intact: result?.sent !== undefined && result.sent === result.received,
-      },
-    };
+    const [account, tcp] = await Promise.all([flow.stop(), stream.stop()]);
+    return { ...account, tcp };
   } finally {
-    for (const end of ends) end.kill();
-    await Promise.all([stream?.stop(), server.stop()]);
+    flow.kill();
+    await stream?.close();
   }
 }
 

@@ -1,9 +1,9 @@
 // Datagrams at a steady rate, and an account of those that arrive: one of two ends of a path, which do the same.
 //
-//   paced_traffic ADDRESS PORT PEER RATE BYTES
+//   paced_traffic ADDRESS PORT PEER RATE BYTES [COUNT]
 //
-// Sends RATE datagrams a second to PEER from the time that the first line comes on standard input, stops with the end of
-// it, and then takes what is still on its way until nothing has come for a second. Each has a number, by which the end
+// Sends RATE datagrams a second to PEER, COUNT at most, from the time that the first line comes on standard input, stops
+// with the end of it, and then takes what is still on its way until nothing has come for a second. Each has a number, by which the end
 // that receives knows what was lost or overtaken. Says "listening", and at its end a line of JSON. Times are of when the
 // kernel took a datagram off its interface, so that this program's own pauses are none of the path's.
 #include <algorithm>
@@ -88,7 +88,7 @@ bool Receive(int fd, Arrivals* arrivals) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 6) return 2;
+  if (argc != 6 && argc != 7) return 2;
   const int fd = socket(AF_INET, SOCK_DGRAM, 0);
   const int on = 1;
   const int buffer_bytes = 64 << 20;
@@ -101,6 +101,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   const int64_t interval = kSecond / atoi(argv[4]);
+  const uint64_t count = argc == 7 ? strtoull(argv[6], nullptr, 10) : UINT64_MAX;
   std::vector<char> payload(static_cast<size_t>(atoi(argv[5])));
   puts("listening");
   fflush(stdout);
@@ -113,7 +114,7 @@ int main(int argc, char** argv) {
   enum { kWaiting, kSending, kTail } phase = kWaiting;
   for (;;) {
     const int64_t now = Now(CLOCK_MONOTONIC);
-    while (phase == kSending && start + static_cast<int64_t>(sent) * interval <= now) {
+    while (phase == kSending && sent < count && start + static_cast<int64_t>(sent) * interval <= now) {
       memcpy(payload.data(), &sent, sizeof sent);
       if (sendto(fd, payload.data(), payload.size(), 0, reinterpret_cast<const sockaddr*>(&peer), sizeof peer) < 0) {
         refused++;
@@ -121,7 +122,7 @@ int main(int argc, char** argv) {
       sent++;
     }
     int64_t wait = kSecond / 10;
-    if (phase == kSending) wait = start + static_cast<int64_t>(sent) * interval - Now(CLOCK_MONOTONIC);
+    if (phase == kSending && sent < count) wait = start + static_cast<int64_t>(sent) * interval - Now(CLOCK_MONOTONIC);
     pollfd polled[] = {{fd, POLLIN, 0}, {0, POLLIN, 0}};
     const timespec timeout{0, std::max<int64_t>(wait, 0)};
     ppoll(polled, phase == kTail ? 1 : 2, &timeout, nullptr);

@@ -77,9 +77,9 @@ const commands: Record<string, () => Promise<void> | void> = {
     });
   },
 
-  /** tcp-stream HOST PORT: sends some 50 Mbit/s until its input ends; tells the bytes' hash here and there. */
+  /** tcp-stream HOST PORT PAUSE_MS: sends 64 KB a pause until its input ends; tells the bytes' hash here and there. */
   'tcp-stream'() {
-    const [host, port] = args;
+    const [host, port, pauseMs] = args;
     const socket = connect({ host, port: Number(port), allowHalfOpen: true }, () => {
       say({ listening: socket.localPort });
       const hash = createHash('sha256');
@@ -89,7 +89,7 @@ const commands: Record<string, () => Promise<void> | void> = {
         const block = source.next().value as Buffer;
         hash.update(block);
         socket.write(block);
-      }, 10);
+      }, Number(pauseMs));
       process.stdin
         .on('end', () => {
           clearInterval(pace);
