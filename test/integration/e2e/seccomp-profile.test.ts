@@ -13,7 +13,9 @@ import { type Daemon, FLANNELCTL, ROOT } from '../../harness/daemon.js';
 import { ping } from '../../harness/ping.js';
 import { assertTrafficArrives, untilReached } from '../../harness/pod-traffic.js';
 import { privateView } from '../../harness/private-view.js';
+import type { TrafficAccount } from '../../harness/paced-traffic.js';
 import { threadRights } from '../../harness/process-status.js';
+import { compileRestartPrograms, takeOver, underServiceManager, underTraffic } from '../../harness/restarts.js';
 
 /** What is used here of the Linux part of the OCI runtime specification. */
 interface SeccompProfile {
@@ -56,11 +58,19 @@ describe('an agent under the seccomp profile', { skip: noCompiler }, () => {
   let one: ClusterNode, other: ClusterNode;
   let filter: string, program: string;
   let secureStore: EtcdServer;
+  /** Where its files are. */
+  let run: string;
+  let files: readonly string[];
 
   before(async () => {
     cluster = await Cluster.create('profile', { nodes: 2 });
     [one, other] = cluster.nodes;
     const { folder } = cluster;
+    run = join(one.folder, 'run');
+    files = [
+      ...['--healthz-port=8080', `--subnet-file=${join(run, 'subnet.env')}`],
+      `--control-socket=${join(run, 'flanneld.sock')}`,
+    ];
     await chmod(folder, 0o755);
     await writeFile(join(folder, 'allowed_calls.inc'), rulesOf(profile));
     filter = await compileHarness('allow_calls.cc', folder, ['-I', folder]);
@@ -78,9 +88,7 @@ describe('an agent under the seccomp profile', { skip: noCompiler }, () => {
   /** Starts the agent, and holds it against all that is to work. */
   async function assertWorks(flags: readonly string[], config: object = {}): Promise<Daemon> {
     await cluster.putConfig({ Network: NETWORK, ...config });
-    const folder = join(one.folder, 'run');
-    const files = [`--subnet-file=${join(folder, 'subnet.env')}`, `--control-socket=${join(folder, 'flanneld.sock')}`];
-    const daemon = await one.start(['--healthz-port=8080', ...files, ...flags], { program });
+    const daemon = await one.start([...files, ...flags], { program });
     if (one.pods.length === 0) await one.addPod();
     await untilReached(one.pods[0], other.pods[0]);
     await assertTrafficArrives(one.pods[0], other.pods[0]);
@@ -156,10 +164,28 @@ describe('an agent under the seccomp profile', { skip: noCompiler }, () => {
     await one.namespace.ip('link delete flannel0');
   });
 
-  test('traffic, as a user of its own', async () => {
-    await rm(join(one.folder, 'run'), { recursive: true });
-    const daemon = await assertWorks(['--ip-masq', '--user=nobody']);
-    assert.ok(threadRights(daemon.pid).every(({ uids }) => uids.every((uid) => uid !== 0)));
-    await assertStops(daemon);
+  test('traffic, a takeover and a restart with the descriptor store, as a user of its own', async () => {
+    await rm(run, { recursive: true, force: true });
+    const flags = ['--ip-masq', '--user=nobody'];
+    await assertWorks(flags);
+    const programs = await compileRestartPrograms(cluster.folder);
+    const assertNoLoss = ({ there, back, tcp }: TrafficAccount, log: string): void => {
+      assert.deepEqual([there.lost, there.outOfOrder, back.lost, back.outOfOrder, tcp.intact], [0, 0, 0, 0, true], log);
+    };
+    const account = await underTraffic(cluster, programs, () => takeOver(one, [...files, ...flags], { program }));
+    assertNoLoss(account, one.running.evidence);
+    const rights = threadRights(one.running.pid);
+    assert.ok(rights.every(({ uids, filtered }) => filtered && uids.every((uid) => uid !== 0)));
+    const service = { daemon: program, folder: run, flags: ['--healthz-port=8080', ...flags] };
+    await underServiceManager(
+      cluster,
+      programs,
+      async (manager) => {
+        assert.equal(await manager.tell('store', /^store/), 'store tun-0 udp-0', manager.log);
+        assertNoLoss(await underTraffic(cluster, programs, () => manager.untilReady('restart')), manager.log);
+        assert.match(manager.log, /packets that waited since the last run go on/);
+      },
+      service,
+    );
   });
 });
