@@ -36,6 +36,7 @@ export interface DataplaneOptions {
   readonly logger: Logger;
 }
 
+/** The workers of both directions over one table; started by `start`, they run until `stop`. */
 export class Dataplane {
   private readonly workers: PacketWorker[] = [];
   private readonly stopWithProcess = (): void => this.workers.forEach((worker) => worker.signalStop());

@@ -42,6 +42,7 @@ export interface DecapsulatorOptions extends PacketWalkerOptions {
   readonly sourceCheck: SourceCheck;
 }
 
+/** The walk over a batch that came from the underlay; a worker has one. */
 export class Decapsulator extends PacketWalker {
   private readonly checkSender: boolean;
   private readonly checkInnerSource: boolean;

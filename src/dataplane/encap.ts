@@ -52,6 +52,7 @@ export interface EncapsulatorOptions extends PacketWalkerOptions {
   readonly cut: CutPacket;
 }
 
+/** The walk over a batch that came from the overlay device; a worker has one. */
 export class Encapsulator extends PacketWalker {
   private readonly cut: CutPacket;
   /** Where it writes. */

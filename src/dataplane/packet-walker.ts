@@ -15,6 +15,7 @@ export interface PacketWalkerOptions {
   readonly lastDrops: Pick<LastDropsWriter, 'note'>;
 }
 
+/** A walk of either direction; `decide` gives one packet its verdict: to be forwarded, or why it is dropped. */
 export abstract class PacketWalker {
   protected readonly table: ForwardingTableReader;
   protected readonly arena: Buffer;

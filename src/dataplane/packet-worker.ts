@@ -54,6 +54,7 @@ export interface PacketWorkerOptions {
 const SLOW_PATH_BURST = 64;
 const SLOW_PATH_REST_MS = 10;
 
+/** One worker thread, its shared memory and its wake-up, seen from the main thread. */
 export class PacketWorker {
   readonly name: string;
   private readonly shared = {

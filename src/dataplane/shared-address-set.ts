@@ -10,6 +10,7 @@
  */
 const EMPTY = 0; // 0.0.0.0 is nobody's address
 
+/** Members are 32-bit integers, signed or unsigned; 0.0.0.0 is never one. */
 export class SharedAddressSet {
   private readonly cells: Int32Array;
   /** One word: how often a member was moved, modulo 2^32. */

@@ -8,6 +8,7 @@
  */
 const OFFLINE = 0;
 
+/** The epoch and a word of 32 bits for each worker, which is known by its index. */
 export class WorkerEpochs {
   private readonly words: Int32Array;
 

@@ -5,6 +5,7 @@ import { formatIpv4, formatPrefix } from '../packet/address.js';
 /** What became of a packet, in the words that scripts may rely on. */
 export type Verdict = 'forwarded' | 'delivered' | 'dropped';
 
+/** What became of an event's packet. */
 export function verdictOf({ reason, direction }: TapEvent): Verdict {
   if (reason !== 0) return 'dropped';
   return direction === 'encap' ? 'forwarded' : 'delivered';

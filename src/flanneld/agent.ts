@@ -114,6 +114,7 @@ interface Resumed {
   readonly running: RunningBackend;
 }
 
+/** One life of the daemon, from the first look at what an earlier run left to the last thing that it takes down. */
 export class Agent {
   readonly #parts: AgentParts;
   readonly #options: FlanneldOptions;

@@ -59,6 +59,7 @@ interface Waiting {
   readonly settle: (answer: EchoAnswer) => void;
 }
 
+/** Sends requests side by side and tells their answers apart by identifier and sequence number. Wants CAP_NET_RAW. */
 export class EchoProber {
   private readonly identifier = randomInt(1, 0x10000);
   private readonly waiting = new Map<number, Waiting>();

@@ -24,6 +24,7 @@ const busy = new Set<RawSender>();
 
 type RawSocketModule = typeof import('raw-socket');
 
+/** Sends IPv4 packets that bring their own header (raw(7)); close it after use. */
 export class RawSender {
   private socket: Socket | undefined;
   /** Who is still to be told of a packet. */

@@ -27,6 +27,7 @@ export interface NodeFiles {
   readonly controlSocket: string;
 }
 
+/** Where the files of a node of a lab are; they need not be there yet. */
 export function nodeFiles(lab: string, node: string): NodeFiles {
   const folder = placeFolder(lab, node);
   return {

@@ -41,6 +41,7 @@ export interface UpOptions {
   readonly keepOwner?: boolean;
 }
 
+/** A lab that is up, or half up; got from `up` or `open`. */
 export class Lab {
   private constructor(private state: LabState) {}
 

@@ -21,6 +21,7 @@ type Level = 'debug' | 'info' | 'warn' | 'error';
 
 const RETRY_MS = 20;
 
+/** The lines of one process; those that nobody read are counted, and told when there is room again. */
 export class LineLogger implements Logger {
   readonly #format: 'text' | 'json';
   readonly #debug: boolean;

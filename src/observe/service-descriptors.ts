@@ -19,6 +19,7 @@ export interface ServiceDescriptorCalls {
   keepFromChildren(fd: number): void;
 }
 
+/** The service manager as a {@link DescriptorStore}; it never throws for a manager that does not keep descriptors. */
 export class ServiceDescriptors implements DescriptorStore {
   readonly #path: string;
   readonly #calls: ServiceDescriptorCalls;

@@ -31,6 +31,7 @@ const MAX_SUBSCRIBERS = 16;
 /** The wall clock was set when it is this far from where it should be. */
 const CLOCK_STEP_MS = 5;
 
+/** One for the agent; it looks into the rings only while somebody watches. */
 export class TapHub {
   private readonly subscribers = new Set<TapSubscriber>();
   private readonly clock = new WallClock();

@@ -91,14 +91,17 @@ const NO_LEASE = 255;
 /** No packet and no hello is nearly as large. */
 const MAX_FRAME_BYTES = 1024 * 1024;
 
+/** The first frame to a subscriber. */
 export function encodeHello(hello: TapHello): Buffer {
   return frame(HELLO, Buffer.from(JSON.stringify(hello)));
 }
 
+/** The frame that says how many records were lost. */
 export function encodeLoss(loss: TapLoss): Buffer {
   return frame(LOSS, Buffer.from(JSON.stringify(loss)));
 }
 
+/** The frame of one packet: a header of 48 bytes, little-endian, and the beginning of the packet. */
 export function encodeEvent(event: TapEvent): Buffer {
   const header = Buffer.alloc(EVENT_HEADER_BYTES);
   header.writeBigUInt64LE(event.timeNs, 0);

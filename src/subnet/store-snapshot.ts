@@ -38,6 +38,7 @@ export interface StoreSnapshot {
 export type StoreSnapshotResult =
   { readonly ok: true; readonly snapshot: StoreSnapshot } | { readonly ok: false; readonly reason: string };
 
+/** Writes the text above, the own lease first. */
 export function formatStoreSnapshot({ prefix, config, own, leases }: StoreSnapshot): string {
   const others = leases.filter((lease) => !prefixesEqual(lease.subnet, own.subnet));
   const expiry = own.reserved ? 'reserved' : (own.expiresAtMs ?? 'unknown');

@@ -23,6 +23,7 @@ export interface ExplainerOptions {
   readonly publicIp: number;
 }
 
+/** Answers what the workers would do with a packet, here and at the next hop, by dry runs of their own code over the live table. */
 export class Explainer {
   constructor(private readonly options: ExplainerOptions) {}
 

@@ -26,6 +26,7 @@ interface Bucket {
   updatedAtMs: number;
 }
 
+/** Token buckets by {@link IcmpRateLimits}: one for all errors, one for each destination. */
 export class IcmpRateLimiter {
   private readonly destinations = new Map<number, Bucket>();
   private globalTokens: number;

@@ -20,6 +20,7 @@ export interface LeaseForwardingOptions {
   readonly logger: Logger;
 }
 
+/** Keeps the forwarding table at what leases say; one that cannot be forwarded to is logged once and left out. */
 export class LeaseForwarding {
   private readonly own: ReadonlySet<number>;
   private readonly said = new Set<string>();

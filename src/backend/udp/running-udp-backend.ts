@@ -42,6 +42,7 @@ export interface RunningUdpBackendParts {
   readonly release: () => Promise<void>;
 }
 
+/** The backend at work; `failed` rejects with a FlannelError when it cannot go on. */
 export class RunningUdpBackend implements RunningBackend {
   readonly deviceName: string;
   readonly mtuBytes: number;

@@ -30,6 +30,7 @@ export interface SlowPathOptions {
   readonly nowMs: () => number;
 }
 
+/** Handles packets one by one, and counts the ICMP errors that it sends or holds back. */
 export class SlowPath {
   private sent = 0;
   private rateLimited = 0;

@@ -14,6 +14,7 @@ export interface StrangerLogLimits {
 
 const DEFAULT_LIMITS: StrangerLogLimits = { repeatAfterMs: 10 * 60_000, maxAddresses: 128 };
 
+/** Names unknown senders in the log, each once in a while, within {@link StrangerLogLimits}. */
 export class StrangerLog {
   /** In the order in which they were named. */
   private readonly namedAtMs = new Map<number, number>();

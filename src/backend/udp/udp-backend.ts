@@ -39,6 +39,7 @@ const DEFAULT_WORKERS = 1;
  */
 const DEVICE_QUEUE_PACKETS = 4000;
 
+/** Backend type `udp`: checks its configuration and makes a {@link RunningUdpBackend}. */
 export class UdpBackend implements Backend {
   readonly type = 'udp';
 

@@ -62,6 +62,7 @@ export function sectionHeader(application: string): Buffer {
   return block(SECTION_HEADER, [body, textOption(SHB_USER_APPLICATION, application), END_OF_OPTIONS]);
 }
 
+/** Describes an interface; packets refer to it by its place in the file, from 0 on. Times count nanoseconds. */
 export function interfaceDescription({ linkType, name, description, snapBytes, filter }: CaptureInterface): Buffer {
   const body = Buffer.alloc(8);
   body.writeUInt16LE(linkType, 0);
@@ -76,6 +77,7 @@ export function interfaceDescription({ linkType, name, description, snapBytes, f
   return block(INTERFACE_DESCRIPTION, [body, ...options, END_OF_OPTIONS]);
 }
 
+/** One packet, with its direction and its comment. */
 export function enhancedPacket(packet: CapturedPacket): Buffer {
   const { interfaceIndex, timeNs, direction, bytes, lengthBytes, comment } = packet;
   const header = Buffer.alloc(20);

@@ -27,6 +27,7 @@ const MAX_CALL_MS = 60_000;
 /** A packet that was delivered and not answered for so long is asked of the kernel. */
 const ANSWER_MS = 1000;
 
+/** Follows calls until its signal is aborted; what goes wrong with one is a debug line. */
 export class ProbeResponder {
   private readonly active = new Map<string, ChildAbort>();
   private credit = CALLS_BURST;

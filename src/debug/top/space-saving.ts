@@ -24,6 +24,7 @@ interface Place<Item> extends SketchEntry<Item> {
   index: number;
 }
 
+/** The sketch. @throws RangeError for a capacity that is no whole number of at least 1 */
 export class SpaceSaving<Item> {
   private readonly places = new Map<string, Place<Item>>();
   /** A binary heap, the lightest (`counted` + `missedAtMost`) first. */

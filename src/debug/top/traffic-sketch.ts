@@ -48,6 +48,7 @@ export type Busy<Kind> = Kind &
 
 type Counted<Kind> = Kind & Traffic;
 
+/** Adds up the events of a sampled tap: bytes are of inner packets, packets as they are on the wire. */
 export class TrafficSketch {
   private readonly pairs = new SpaceSaving<Counted<SubnetPair>>(TOP_PLACES);
   private readonly flows = new SpaceSaving<Counted<Flow>>(TOP_PLACES);

@@ -23,6 +23,7 @@ export interface TracedPacket {
   readonly merged?: number;
 }
 
+/** An event as `trace --json` prints it. */
 export function tracedPacket(event: TapEvent, hello: TapHello): TracedPacket {
   const ends = datagramEnds(event, hello.tunnelEnd);
   return {
@@ -51,6 +52,7 @@ export interface TraceLine {
   readonly dropped: boolean;
 }
 
+/** An event as `trace` prints it for people, in local time. */
 export function traceLine(event: TapEvent, hello: TapHello): TraceLine {
   const { packet, lengthBytes, segments, merged } = event;
   const ttl = packetFacts(packet, lengthBytes).ttl;

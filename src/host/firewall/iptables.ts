@@ -70,6 +70,7 @@ export class Iptables implements PacketFilter {
 /** What `iptables-save` printed: the rules of every chain, as it writes them after `-A chain`. */
 export type SavedTables = ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>;
 
+/** Reads what `iptables-save` printed; lines that are none of tables, chains or rules are passed over. */
 export function parseIptablesSave(text: string): SavedTables {
   const tables = new Map<string, Map<string, string[]>>();
   let chains = new Map<string, string[]>();

@@ -142,6 +142,7 @@ export function ruleNetwork(kind: ChainKind, rule: FirewallRule): Ipv4Prefix | u
   return !destination.negated && prefixesEqual(source.prefix, destination.prefix) ? source.prefix : undefined;
 }
 
+/** Whether two rules match the same packets and do the same with them. */
 export function rulesEqual(a: FirewallRule, b: FirewallRule): boolean {
   return (
     a.action === b.action &&
