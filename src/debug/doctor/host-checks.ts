@@ -7,6 +7,7 @@ import {
   prefixContains,
   prefixCovers,
   prefixesEqual,
+  prefixOf,
   type Ipv4Prefix,
 } from '../../packet/address.js';
 import { UDP_OVERHEAD_BYTES } from '../../packet/ipv4.js';
@@ -93,7 +94,9 @@ export function checkMtu(facts: Pick<NodeFacts, 'status' | 'interfaces'>): Findi
   return ok(`${device} has ${mtuBytes}: ${sum}`);
 }
 
-export function checkRoutes(facts: Pick<NodeFacts, 'status' | 'routes' | 'policyRules' | 'subnetFile'>): Finding {
+export function checkRoutes(
+  facts: Pick<NodeFacts, 'status' | 'interfaces' | 'routes' | 'policyRules' | 'subnetFile'>,
+): Finding {
   const overlay = overlayOf(facts, facts.subnetFile.known ? facts.subnetFile.value.subnet : undefined);
   if (overlay === undefined) return skip(NO_DATAPLANE);
   if (!facts.routes.known) return skip(facts.routes.why);
@@ -106,13 +109,20 @@ export function checkRoutes(facts: Pick<NodeFacts, 'status' | 'routes' | 'policy
       main === undefined ? `no route leads to ${text}` : `the route to ${text} leads to ${main.device ?? main.type}`;
     return fail(whose, `ip route replace ${text} dev ${device} scope global`);
   }
-  const stolen = routes.filter(
+  const addresses = networkAddresses(facts);
+  const outside = typeof addresses === 'string' ? [] : addresses.outside;
+  const takes = routes.filter(
     ({ destination, device: through, type }) =>
       through !== device &&
       type === 'unicast' &&
       prefixCovers(network, destination) &&
       !prefixesEqual(destination, network) &&
       !(subnet !== undefined && prefixCovers(subnet, destination)),
+  );
+  // The kernel makes such a route with the address, and takes it away with it.
+  const stolen = takes.filter(
+    ({ destination, device: through }) =>
+      !outside.some((one) => one.device === through && prefixesEqual(prefixOf(one.address, one.length), destination)),
   );
   if (stolen.length > 0) {
     const list = stolen.map(({ destination, device: through }) => `${formatPrefix(destination)} dev ${through ?? '?'}`);
@@ -130,6 +140,10 @@ export function checkRoutes(facts: Pick<NodeFacts, 'status' | 'routes' | 'policy
       rules.map(({ priority, text: rule }) => `${priority}: ${rule}`),
     );
   }
+  if (takes.length > 0) {
+    const told = concernOf(facts.status, 'lost-subnet') === undefined ? 'bridge' : 'lost-subnet';
+    return ok(`${text} leads to ${device}, less what goes with addresses that the check "${told}" tells of`);
+  }
   return ok(`${text} leads to ${device}, and nothing takes a part of it away`);
 }
 
@@ -137,14 +151,17 @@ export function checkBridge(facts: Pick<NodeFacts, 'status' | 'interfaces'>): Fi
   const addresses = networkAddresses(facts);
   if (typeof addresses === 'string') return skip(addresses);
   const { inside, outside, subnet } = addresses;
+  if (outside.length > 0 && concernOf(facts.status, 'lost-subnet') !== undefined) {
+    return skip(`${shown(outside).join(', ')}: see the check "lost-subnet"`);
+  }
   if (outside.length > 0) {
     return fail(
-      `${outside.join(', ')}, outside of this node's lease ${formatPrefix(subnet)}`,
+      `${shown(outside).join(', ')}, outside of this node's lease ${formatPrefix(subnet)}`,
       "the bridge is left from an earlier subnet: make it and its pods anew with subnet.env's FLANNEL_SUBNET",
     );
   }
   if (inside.length === 0) return ok('there is no pod bridge yet');
-  return ok(`${inside.join(', ')}, in the lease`);
+  return ok(`${shown(inside).join(', ')}, in the lease`);
 }
 
 /** A subnet that went to another node takes everything along that has its addresses. */
@@ -156,27 +173,39 @@ export function checkLostSubnet(facts: Pick<NodeFacts, 'status' | 'interfaces'>)
   const evidence = `since ${concern.since}`;
   const addresses = networkAddresses(facts);
   if (typeof addresses === 'string') return fail(concern.message, concern.remedy, [evidence]);
-  if (addresses.outside.length > 0) return fail(concern.message, concern.remedy, [evidence, ...addresses.outside]);
+  if (addresses.outside.length > 0)
+    return fail(concern.message, concern.remedy, [evidence, ...shown(addresses.outside)]);
   return ok("its subnet went to another node, and no device here has the old one's addresses any more", [evidence]);
 }
 
-/** Devices, the tunnel's apart, with an address of the network, in and outside of this node's lease; or why that is not known. */
+interface DeviceAddress {
+  readonly device: string;
+  readonly address: number;
+  /** Of its prefix. */
+  readonly length: number;
+}
+
+function shown(addresses: readonly DeviceAddress[]): string[] {
+  return addresses.map(({ device, address }) => `${device} has ${formatIpv4(address)}`);
+}
+
+/** Addresses of the network that devices have, the tunnel's apart, in and outside of this node's lease; or why they are not known. */
 function networkAddresses(
   facts: Pick<NodeFacts, 'status' | 'interfaces'>,
-): { readonly inside: string[]; readonly outside: string[]; readonly subnet: Ipv4Prefix } | string {
+): { readonly inside: DeviceAddress[]; readonly outside: DeviceAddress[]; readonly subnet: Ipv4Prefix } | string {
   const overlay = overlayOf(facts);
   if (overlay === undefined) return NO_DATAPLANE;
   if (!facts.interfaces.known) return facts.interfaces.why;
-  const { device, network, subnet } = overlay;
+  const { network, subnet } = overlay;
   if (subnet === undefined) return 'this node holds no lease';
   const inNetwork = facts.interfaces.value
-    .filter(({ name }) => name !== device)
-    .flatMap(({ name, addresses }) =>
-      addresses.map(({ address }) => ({ address, text: `${name} has ${formatIpv4(address)}` })),
+    .filter(({ name }) => name !== overlay.device)
+    .flatMap(({ name: device, addresses }) =>
+      addresses.map(({ address, prefixLength: length }) => ({ device, address, length })),
     )
     .filter(({ address }) => prefixContains(network, address));
-  const within = (wanted: boolean): string[] =>
-    inNetwork.filter(({ address }) => prefixContains(subnet, address) === wanted).map(({ text }) => text);
+  const within = (wanted: boolean): DeviceAddress[] =>
+    inNetwork.filter(({ address }) => prefixContains(subnet, address) === wanted);
   return { inside: within(true), outside: within(false), subnet };
 }
 

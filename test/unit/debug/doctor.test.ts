@@ -465,6 +465,33 @@ describe('doctor', () => {
     });
   }
 
+  test('a lost subnet that the bridge still has is told by one check, with one remedy', () => {
+    const checks = examine({
+      ...HEALTHY,
+      ...status({ concerns: [LOST] }),
+      ...links(link('cni0', 1472, '10.5.7.1')),
+      routes: known([...ROUTES.slice(0, 2), route('10.5.7.0/24', 'cni0')]),
+    });
+    const remedies = checks.filter(({ remedy }) => remedy !== null).map(({ id, remedy }) => [id, remedy]);
+    assert.deepEqual(remedies, [['lost-subnet', LOST.remedy]]);
+    const routes = checks.find(({ id }) => id === 'routes') ?? assert.fail();
+    assert.match(routes.summary, /less what goes with addresses that the check "lost-subnet" tells of/);
+  });
+
+  test('a route that goes with an address is left to the check of addresses, another one is not', () => {
+    const facts = {
+      ...HEALTHY,
+      ...links(link('cni0', 1472, '10.5.7.1')),
+      routes: known([...ROUTES.slice(0, 2), route('10.5.7.0/24', 'cni0'), route('10.5.8.0/24', 'cni0')]),
+    };
+    const bad = examine(facts).filter(({ remedy }) => remedy !== null);
+    assert.deepEqual(
+      bad.map(({ id }) => id),
+      ['routes', 'bridge'],
+    );
+    assert.deepEqual(bad[0].evidence, ['10.5.8.0/24 dev cni0']);
+  });
+
   test('every check can fail or warn, and each has a case', () => {
     const bad = new Set(CASES.filter(({ status: is }) => is === 'fail' || is === 'warn').map(({ id }) => id));
     assert.deepEqual([...bad].sort(), Object.keys(CHECKS).sort());
