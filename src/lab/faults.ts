@@ -5,7 +5,8 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FlannelError, UsageError } from '../errors.js';
-import { runCommand } from '../host/command.js';
+import { runCommand, type RunCommand } from '../host/command.js';
+import { listInterfaces, type HostInterface } from '../host/interfaces.js';
 import { parseIpv4, formatIpv4 } from '../packet/address.js';
 import { EtcdGateway } from './etcd-gateway.js';
 import { CLIENT_SOCKET } from './etcd-server.js';
@@ -25,12 +26,24 @@ export interface FaultPlace {
   readonly peer?: NodePlan;
 }
 
+/** A fault that is there: the shape of `faults` in `flannelctl lab status --json`. */
+export interface ActiveFault {
+  readonly fault: FaultName;
+  /** Names of the node that it strikes, and of the other one of a pair. */
+  readonly node: string;
+  readonly peer: string | null;
+  readonly summary: string;
+}
+
 interface Fault {
   readonly summary: string;
-  /** Returns what was done, in words. */
-  break(place: FaultPlace): Promise<string>;
+  /** What it does at a place, in words. */
+  describe(place: FaultPlace): string;
+  break(place: FaultPlace): Promise<void>;
   /** Takes it away from a node, whether it is there or not. */
   heal(place: FaultPlace): Promise<void>;
+  /** Looks where it is, whoever broke it: a heal by hand counts. */
+  find(plan: LabPlan): Promise<FaultPlace[]>;
 }
 
 const NARROW_MTU_BYTES = 1400;
@@ -47,62 +60,70 @@ const GIVE_BACK_MS = 30_000;
 export const FAULTS: Readonly<Record<FaultName, Fault>> = {
   mtu: {
     summary: `the underlay to a node carries ${NARROW_MTU_BYTES} bytes only, and does not say so`,
-    async break(place) {
-      await underlay(place).setMtu(place.node.name, NARROW_MTU_BYTES);
-      return `packets of more than ${NARROW_MTU_BYTES} bytes to ${place.node.name} vanish on the underlay`;
-    },
+    describe: ({ node }) => `packets of more than ${NARROW_MTU_BYTES} bytes to ${node.name} vanish on the underlay`,
+    break: (place) => underlay(place).setMtu(place.node.name, NARROW_MTU_BYTES),
     heal: (place) => underlay(place).setMtu(place.node.name, ORDINARY_MTU_BYTES),
+    find: (plan) => findByCable(plan, ({ mtuBytes }) => mtuBytes === NARROW_MTU_BYTES),
   },
   firewall: {
     summary: `a firewall in the underlay eats UDP ${TUNNEL_PORT} of a node, or between two`,
-    async break(place) {
-      const { node, peer } = place;
+    describe({ node, peer }) {
       const between = peer === undefined ? `of ${node.name}` : `between ${node.name} and ${peer.name}`;
-      await nft(place, `${removeTable()}\n${firewallTable(node, peer)}`);
       return `UDP ${TUNNEL_PORT} ${between} is dropped on the underlay`;
     },
+    async break(place) {
+      await nft(place, `${removeTable()}\n${firewallTable(place.node, place.peer)}`);
+    },
     heal: (place) => nft(place, removeTable()),
+    find: findFirewall,
   },
   'node-down': {
     summary: "a node's cable is pulled",
+    describe: ({ node }) => `${node.name} is cut off from the underlay`,
     async break(place) {
       await underlay(place).ip(`link set ${place.node.name} down`);
-      return `${place.node.name} is cut off from the underlay`;
     },
     heal: (place) => underlay(place).setUp(place.node.name),
+    find: (plan) => findByCable(plan, ({ up }) => !up),
   },
   'rp-filter': {
     summary: 'strict reverse path filtering on a node, as some distributions set it',
-    async break({ plan, node }) {
-      await setReversePathFilter(plan, node, '1');
-      return `net.ipv4.conf.*.rp_filter is 1 on ${node.name}`;
-    },
-    async heal({ plan, node }) {
-      const { stdout } = await machine(node).exec('sysctl', ['-n', 'net.ipv4.conf.default.rp_filter']);
-      await setReversePathFilter(plan, node, stdout.trim());
-    },
+    describe: ({ node }) => `net.ipv4.conf.*.rp_filter is 1 on ${node.name}`,
+    break: ({ plan, node }) => setReversePathFilter(plan, node, '1'),
+    heal: async ({ plan, node }) => setReversePathFilter(plan, node, await reversePathFilter(node, 'default')),
+    // Where it is strict by default, nothing was broken, and nothing would be healed.
+    find: (plan) =>
+      findByNode(plan, async (node) => {
+        const [all, preset] = await Promise.all([reversePathFilter(node, 'all'), reversePathFilter(node, 'default')]);
+        return all === '1' && preset !== '1';
+      }),
   },
   'stolen-lease': {
     summary: "a node's subnet stands in etcd as another's",
-    async break(place) {
-      const thief = thiefOf(place.plan);
-      await etcd(place.plan).put(leaseKey(place.node), JSON.stringify({ PublicIP: thief, PublicIPv6: null }));
-      return `the lease of ${place.node.subnet}, ${place.node.name}'s, belongs to ${thief} now`;
-    },
+    describe: ({ plan, node }) => `the lease of ${node.subnet}, ${node.name}'s, belongs to ${thiefOf(plan)} now`,
+    break: ({ plan, node }) =>
+      etcd(plan).put(leaseKey(node), JSON.stringify({ PublicIP: thiefOf(plan), PublicIPv6: null })),
     async heal({ plan, node }) {
-      const value = await etcd(plan).get(leaseKey(node));
-      if (value?.includes(`"${thiefOf(plan)}"`) === true) await giveBack(plan, node);
+      if (await isStolen(plan, node)) await giveBack(plan, node);
     },
+    find: (plan) => findByNode(plan, (node) => isStolen(plan, node)),
   },
   limit: {
     summary: 'the underlay to a node carries 128 kbit/s, with hardly a queue',
+    describe: ({ node }) => `what goes to ${node.name} on the underlay is limited to 128 kbit/s`,
     async break(place) {
       const shape = ['tbf', 'rate', '128kbit', 'burst', '5kb', 'limit', '10kb'];
       await tc(place, ['replace', 'dev', place.node.name, 'root', ...shape]);
-      return `what goes to ${place.node.name} on the underlay is limited to 128 kbit/s`;
     },
     // Without one there is nothing to delete, and tc says so.
-    heal: (place) => tc(place, ['delete', 'dev', place.node.name, 'root'], true),
+    async heal(place) {
+      await tc(place, ['delete', 'dev', place.node.name, 'root'], true);
+    },
+    async find(plan) {
+      const shown = JSON.parse(await tc({ plan }, ['show'])) as { readonly kind: string; readonly dev: string }[];
+      const limited = new Set(shown.filter(({ kind }) => kind === 'tbf').map(({ dev }) => dev));
+      return plan.nodes.filter(({ name }) => limited.has(name)).map((node) => ({ plan, node }));
+    },
   },
 };
 
@@ -117,11 +138,9 @@ export async function breakLab(plan: LabPlan, fault: FaultName, node: string, pe
   }
   if (peer === node) throw new UsageError(`--peer ${node}: name another node than --node`);
   requireLabMachine(fault === 'firewall' ? ['nft'] : []);
-  return FAULTS[fault].break({
-    plan,
-    node: findNode(plan, node),
-    peer: peer === undefined ? undefined : findNode(plan, peer),
-  });
+  const place = { plan, node: findNode(plan, node), peer: peer === undefined ? undefined : findNode(plan, peer) };
+  await FAULTS[fault].break(place);
+  return FAULTS[fault].describe(place);
 }
 
 /** Takes faults away from every node: one of them, or all. */
@@ -131,18 +150,60 @@ export async function healLab(plan: LabPlan, fault?: FaultName): Promise<void> {
   }
 }
 
+/**
+ * The faults that are there, as the lab itself shows them. What cannot be looked at, as in a lab whose etcd or namespaces
+ * are gone, is left out: the rest of its status tells that.
+ */
+export async function activeFaults(plan: LabPlan): Promise<ActiveFault[]> {
+  const found = await Promise.all(
+    FAULT_NAMES.map(async (fault) => {
+      const places = await FAULTS[fault].find(plan).catch(() => []);
+      return places.map((place): ActiveFault => {
+        const { node, peer } = place;
+        return { fault, node: node.name, peer: peer?.name ?? null, summary: FAULTS[fault].describe(place) };
+      });
+    }),
+  );
+  return found.flat();
+}
+
 function findNode(plan: LabPlan, name: string): NodePlan {
   const node = plan.nodes.find((one) => one.name === name);
   if (node !== undefined) return node;
   throw new FlannelError('LAB', `there is no node "${name}": this lab has node1 to node${plan.nodes.length}`);
 }
 
-function underlay({ plan }: FaultPlace): Namespace {
+/** Nodes for whose cable, as the underlay has it, something holds. */
+async function findByCable(plan: LabPlan, holds: (cable: HostInterface) => boolean): Promise<FaultPlace[]> {
+  const run: RunCommand = (command, args, options) => underlay({ plan }).exec(command, args, options);
+  const cables = new Set((await listInterfaces(run)).filter(holds).map(({ name }) => name));
+  return plan.nodes.filter(({ name }) => cables.has(name)).map((node) => ({ plan, node }));
+}
+
+async function findByNode(plan: LabPlan, holds: (node: NodePlan) => Promise<boolean>): Promise<FaultPlace[]> {
+  const struck = await Promise.all(plan.nodes.map(holds));
+  return plan.nodes.filter((_, index) => struck[index]).map((node) => ({ plan, node }));
+}
+
+/** The one firewall that there can be says in a comment whose it is. */
+async function findFirewall(plan: LabPlan): Promise<FaultPlace[]> {
+  const { stdout } = await underlay({ plan }).exec('nft', ['list', 'table', 'bridge', FIREWALL_TABLE]);
+  const [, name, other] = /comment "(\S+?)(?: (\S+))?"/.exec(stdout) ?? [];
+  const node = plan.nodes.find((one) => one.name === name);
+  if (node === undefined) return [];
+  return [{ plan, node, peer: plan.nodes.find((one) => one.name === other) }];
+}
+
+function underlay({ plan }: Pick<FaultPlace, 'plan'>): Namespace {
   return Namespace.attach(plan.underlay.namespace);
 }
 
 function machine(node: NodePlan): Namespace {
   return Namespace.attach(node.namespace);
+}
+
+async function reversePathFilter(node: NodePlan, device: string): Promise<string> {
+  return (await machine(node).exec('sysctl', ['-n', `net.ipv4.conf.${device}.rp_filter`])).stdout.trim();
 }
 
 async function setReversePathFilter(plan: LabPlan, node: NodePlan, value: string): Promise<void> {
@@ -160,9 +221,10 @@ function firewallTable(node: NodePlan, peer: NodePlan | undefined): string {
     ['saddr', 'daddr'],
     ['daddr', 'saddr'],
   ];
+  const names = [node, ...(peer === undefined ? [] : [peer])].map(({ name }) => name).join(' ');
   const rules = pairs.map(([mine, others]) => {
     const other = peer === undefined ? '' : ` ip ${others} ${peer.address}`;
-    return `ip ${mine} ${node.address}${other} udp dport ${TUNNEL_PORT} drop`;
+    return `ip ${mine} ${node.address}${other} udp dport ${TUNNEL_PORT} drop comment "${names}"`;
   });
   return `table bridge ${FIREWALL_TABLE} {\n chain forward {\n  type filter hook forward priority 0;\n  ${rules.join('\n  ')}\n }\n}`;
 }
@@ -171,8 +233,9 @@ async function nft(place: FaultPlace, script: string): Promise<void> {
   await underlay(place).exec('nft', ['-f', '-'], { input: `${script}\n` });
 }
 
-async function tc({ plan }: FaultPlace, args: readonly string[], allowFailure = false): Promise<void> {
-  await runCommand('tc', ['-n', plan.underlay.namespace, 'qdisc', ...args], { allowFailure });
+async function tc({ plan }: Pick<FaultPlace, 'plan'>, args: readonly string[], allowFailure = false): Promise<string> {
+  const qdisc = ['-json', '-n', plan.underlay.namespace, 'qdisc', ...args];
+  return (await runCommand('tc', qdisc, { allowFailure })).stdout;
 }
 
 function etcd(plan: LabPlan): EtcdGateway {
@@ -208,6 +271,10 @@ async function giveBack(plan: LabPlan, node: NodePlan): Promise<void> {
     await sleep(50);
   }
   for (const { key } of taken) await store.delete(key);
+}
+
+async function isStolen(plan: LabPlan, node: NodePlan): Promise<boolean> {
+  return (await etcd(plan).get(leaseKey(node)))?.includes(`"${thiefOf(plan)}"`) === true;
 }
 
 function thiefOf(plan: LabPlan): string {

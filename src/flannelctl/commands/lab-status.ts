@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { drawLab } from '../../lab/drawing.js';
+import { activeFaults } from '../../lab/faults.js';
 import { Lab } from '../../lab/lab.js';
 import { DEFAULT_LAB_NAME } from '../../lab/plan.js';
 import { type CommandContext, printJson, printLines } from '../context.js';
@@ -14,7 +15,7 @@ export function addLabStatusCommand(lab: Command, context: CommandContext): void
     .command('status')
     .summary('show a lab: its machines, addresses and daemons')
     .description(
-      'Draws a lab and shows what of it runs. Exits 0 when there is such a lab, whatever its state; a script reads ' +
+      'Draws a lab and shows what of it runs, and which faults are in it. Exits 0 when there is such a lab, whatever its state; a script reads ' +
         '"healthy" of the JSON.',
     );
   addJsonOption(addLabNameOption(command, DEFAULT_LAB_NAME));
@@ -25,8 +26,9 @@ export function addLabStatusCommand(lab: Command, context: CommandContext): void
   command.action(async (options: { name: string } & JsonOption) => {
     const opened = await Lab.open(options.name);
     const status = opened.status();
+    const faults = await activeFaults(opened.plan);
     if (options.json) {
-      printJson(context, status);
+      printJson(context, { ...status, faults });
       return;
     }
     const paint = paintFor(context.stdout, context.env);
@@ -52,6 +54,7 @@ export function addLabStatusCommand(lab: Command, context: CommandContext): void
         ['network', `${status.network}, backend ${status.backend}, pods by ${status.runtime}`],
         ['etcd', `${status.etcd.endpoint}, ${running(status.etcd)}`],
         ['files', status.folder],
+        ...faults.map(({ fault, summary }): [string, string] => ['fault', paint.bad(`${fault}: ${summary}`)]),
       ]),
       '',
       ...formatTable(titles, rows, paint, (_row, column, text) =>

@@ -117,8 +117,19 @@ describe('doctor', () => {
     test('stolen-lease', async (t) => {
       t.after(heal);
       await breakIt('stolen-lease');
-      const stolen = /10\.244\.1\.0\/24 is lost: .* belongs to 192\.168\.\d+\.99/;
-      await names('node2', ['lost-subnet', 'fail', stolen]);
+      const lost = /10\.244\.1\.0\/24 is lost: .* belongs to 192\.168\.\d+\.99/;
+      // Told once, and with one remedy.
+      await names(
+        'node2',
+        ['lost-subnet', 'fail', lost],
+        ['bridge', 'skip', /see the check "lost-subnet"/],
+        ['routes', 'ok', /less what goes with addresses that the check "lost-subnet" tells of/],
+      );
+      const { stdout } = await labCommand('status', '--name', name);
+      assert.match(
+        stdout,
+        /^fault +stolen-lease: the lease of 10\.244\.1\.0\/24, node2's, belongs to 192\.168\.\d+\.99 now$/m,
+      );
     });
 
     test('limit', async (t) => {

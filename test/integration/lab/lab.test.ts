@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { runCommand } from '../../../src/host/command.js';
+import { FAULT_NAMES, type ActiveFault } from '../../../src/lab/faults.js';
 import type { StatusAnswer } from '../../../src/observe/control-protocol.js';
 import {
   labCommand,
@@ -97,6 +98,39 @@ describe('a lab of two nodes', () => {
     const nowhere = await labCommand('exec', '--name', name, 'pod9z', '--', 'true');
     assert.equal(nowhere.status, 1);
     assert.match(nowhere.stderr, /^flannelctl: lab ".+" has no "pod9z": try one of node1, pod1a, [^\n]+\n$/);
+  });
+
+  test('status tells the faults that are there, by whatever hand, and no more once they are healed', async () => {
+    const faults = async (): Promise<string[]> => {
+      const { stdout } = await labCommand('status', '--name', name, '--json');
+      const found = (JSON.parse(stdout) as { faults: ActiveFault[] }).faults;
+      return found.map(({ fault, node, peer }) => [fault, node, ...(peer === null ? [] : [peer])].join(' '));
+    };
+    assert.deepEqual(await faults(), []);
+    // A lease is stolen in doctor.test.ts, where the node has the time to notice.
+    for (const fault of FAULT_NAMES.filter((one) => one !== 'stolen-lease')) {
+      const peer = fault === 'firewall' ? ['--peer', 'node1'] : [];
+      const { status, stderr } = await labCommand('break', '--name', name, fault, '--node', 'node2', ...peer);
+      assert.equal(status, 0, stderr);
+    }
+    // Where reverse path filters are strict by default, that fault is none.
+    const setting = ['sysctl', '-n', 'net.ipv4.conf.default.rp_filter'];
+    const preset = (await labCommand('exec', '--name', name, 'node2', '--', ...setting)).stdout.trim();
+    const strict = preset === '1' ? [] : ['rp-filter node2'];
+    const expected = ['mtu node2', 'firewall node2 node1', 'node-down node2', ...strict, 'limit node2'];
+    assert.deepEqual(await faults(), expected);
+    const { stdout } = await labCommand('status', '--name', name);
+    assert.match(stdout, /^fault +firewall: UDP 8285 between node2 and node1 is dropped on the underlay$/m);
+    const cable = ['exec', '--name', name, 'underlay', '--', 'ip', 'link', 'set', 'node2'];
+    await labCommand(...cable, 'up');
+    assert.deepEqual(
+      await faults(),
+      expected.filter((one) => !one.startsWith('node-down')),
+    );
+    assert.equal((await labCommand('break', '--name', name, 'firewall', '--node', 'node1')).status, 0);
+    assert.ok((await faults()).includes('firewall node1'));
+    assert.equal((await labCommand('heal', '--name', name)).status, 0);
+    assert.deepEqual(await faults(), []);
   });
 
   test("flannelctl on a node asks that node's flanneld", async () => {
