@@ -244,6 +244,10 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
   storeWatchRestarts(): number {
     return this.#store.watchRestarts;
   }
+
+  storeSkippedKeys(): number {
+    return this.#store.skipped;
+  }
 }
 
 function leaseAnswer(lease: Lease, own: boolean): LeaseAnswer {

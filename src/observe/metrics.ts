@@ -18,6 +18,8 @@ export interface MetricsSource {
   leasesLost(): number;
   storeRequests(): Iterable<{ readonly operation: string; readonly result: string; readonly count: number }>;
   storeWatchRestarts(): number;
+  /** Keys beside the leases that hold none of this network. */
+  storeSkippedKeys(): number;
 }
 
 /** The metrics in Prometheus' text format. */
@@ -147,6 +149,14 @@ export async function createMetrics(source: MetricsSource): Promise<Metrics> {
     collect() {
       this.reset();
       this.inc(source.storeWatchRestarts());
+    },
+  });
+  new Gauge({
+    name: 'flannel_store_skipped_keys',
+    help: 'Keys in the place of leases that hold none of this network.',
+    registers,
+    collect() {
+      this.set(source.storeSkippedKeys());
     },
   });
   new Gauge({

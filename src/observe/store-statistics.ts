@@ -11,7 +11,7 @@ export interface StoreRequests {
 /** Counts what is asked of the store, for metrics and `flannelctl status`. */
 export class StoreStatistics implements StoreObserver {
   readonly #requests = new Map<string, StoreRequests>();
-  readonly #skipped = new Set<string>();
+  #skippedKeys = 0;
   #watchRestarts = 0;
   #healthy = false;
   #lastContactAtMs: number | undefined;
@@ -29,8 +29,8 @@ export class StoreStatistics implements StoreObserver {
     this.#watchRestarts++;
   }
 
-  skippedEntry(key: string): void {
-    this.#skipped.add(key);
+  skippedKeys(count: number): void {
+    this.#skippedKeys = count;
   }
 
   requests(): Iterable<StoreRequests> {
@@ -39,6 +39,11 @@ export class StoreStatistics implements StoreObserver {
 
   get watchRestarts(): number {
     return this.#watchRestarts;
+  }
+
+  /** Keys that hold no lease of ours now. */
+  get skipped(): number {
+    return this.#skippedKeys;
   }
 
   /** How the store does, for people; the last error is kept after it has passed. */
@@ -50,7 +55,7 @@ export class StoreStatistics implements StoreObserver {
       lastError: this.#lastError,
       lastContactAt: this.#lastContactAtMs === undefined ? undefined : new Date(this.#lastContactAtMs).toISOString(),
       watchRestarts: this.#watchRestarts,
-      skippedEntries: this.#skipped.size,
+      skippedEntries: this.#skippedKeys,
     };
   }
 }

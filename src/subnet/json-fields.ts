@@ -79,10 +79,14 @@ export class JsonFields {
   }
 
   private unexpected(name: string, value: unknown, expected: string): Error {
-    const text = JSON.stringify(value);
-    const shown = text.length > 60 ? `${text.slice(0, 60)}…` : text;
-    return this.error(`${this.path}${name} ${shown}: expected ${expected}`);
+    return this.error(`${this.path}${name} ${quoted(value)}: expected ${expected}`);
   }
+}
+
+/** A value for a message, cut off where it would fill more than a line. */
+export function quoted(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }
 
 /** Go folds two letters beyond ASCII onto ASCII ones as well: the long s (U+017F) and the Kelvin sign (U+212A). */

@@ -1,7 +1,7 @@
 /** What stands in the store under a lease's key: the owner, as JSON that is byte for byte what flannel writes. */
 import { errorMessage } from '../errors.js';
 import { formatIpv4, parseIpv4 } from '../packet/address.js';
-import { JsonFields, parseJson } from './json-fields.js';
+import { JsonFields, parseJson, quoted } from './json-fields.js';
 import type { LeaseAttributes } from './lease.js';
 
 /** Either what was read, or why it is no lease. */
@@ -42,7 +42,11 @@ export function formatLeaseValue(attributes: LeaseAttributes): string {
   return json.replace(/[<>&\u2028\u2029]/g, (mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
+/** Of objects and arrays in one value: nothing that walks it may run out of stack. */
+const MAX_NESTED = 256;
+
 function parseAttributes(text: string): LeaseAttributes {
+  if ((text.match(/[[{]/g)?.length ?? 0) > MAX_NESTED) throw new Error('its JSON is nested too deeply');
   const value = parseJson(text);
   const fields = JsonFields.of(value, '', (message) => new Error(message));
   if (fields === undefined) throw new Error('no JSON object');
@@ -50,7 +54,7 @@ function parseAttributes(text: string): LeaseAttributes {
   if (address === undefined) throw new Error('no PublicIP');
   const publicIp = parseIpv4(address);
   if (publicIp === undefined || publicIp === 0) {
-    throw new Error(`PublicIP ${JSON.stringify(address)}: expected an IPv4 address`);
+    throw new Error(`PublicIP ${quoted(address)}: expected an IPv4 address`);
   }
   const backendData = fields.raw('BackendData');
   const backendV6Data = fields.raw('BackendV6Data');

@@ -44,8 +44,8 @@ export interface StoreObserver {
   request(operation: StoreOperation, result: 'ok' | 'error', reason?: string): void;
   /** The watch broke off after it had stood; it is being set up again. */
   watchRestarted(): void;
-  /** A key that is no lease of ours: bad JSON, a bad name, another backend. */
-  skippedEntry(key: string, reason: string): void;
+  /** How many keys hold no lease of ours now: bad JSON, a bad name, another backend. */
+  skippedKeys(count: number): void;
 }
 
 /**

@@ -37,6 +37,7 @@ test('every metric of this project is in the configuration page', async () => {
     leasesLost: () => 0,
     storeRequests: () => [],
     storeWatchRestarts: () => 0,
+    storeSkippedKeys: () => 0,
   });
   const names = [...(await metrics.read()).matchAll(/^# TYPE (flannel_\w+) /gm)].map(([, name]) => name);
   assert.ok(names.length >= 8);

@@ -38,12 +38,13 @@ export class LeaseForwarding {
 
   /** Applies what has changed since. */
   change(changed: readonly Lease[], removed: readonly Ipv4Prefix[]): void {
-    for (const prefix of removed) this.options.table.delete(prefix);
+    // New before old: a subnet that moved between leases of different lengths has an owner at every moment.
     for (const lease of changed) {
       const entry = this.entryOf(lease);
       if (entry === undefined) this.options.table.delete(lease.subnet);
       else this.report(this.options.table.set(entry.prefix, entry.address, entry.port));
     }
+    for (const prefix of removed) this.options.table.delete(prefix);
   }
 
   /** `undefined` for a lease that is not to be forwarded to. */

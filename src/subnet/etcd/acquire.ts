@@ -2,7 +2,7 @@
  * How a node comes to its subnet: the one that the store already holds for it, else that of its earlier run, else a
  * free one. Nothing is written that was not as expected, so that losing a race costs another look and nothing more.
  */
-import { FlannelError } from '../../errors.js';
+import { errorMessage, FlannelError } from '../../errors.js';
 import { formatIpv4, prefixesOverlap } from '../../packet/address.js';
 import type { Ipv4Prefix } from '../../packet/address.js';
 import type { Logger } from '../../log.js';
@@ -15,8 +15,9 @@ import { formatLeaseValue } from '../lease-value.js';
 import type { NetworkConfig } from '../network-config.js';
 import type { LeaseRequest } from '../subnet-manager.js';
 import { leaseName, leaseOf } from './lease-mirror.js';
-import type { LeaseStore, Listing, StoredEntry } from './lease-store.js';
+import type { LeaseStore, Listing, StoredEntry, WriteResult } from './lease-store.js';
 import type { OwnKey } from './own-key.js';
+import { isDatabaseFull } from './store-error.js';
 
 const ATTEMPTS = 10;
 
@@ -89,11 +90,31 @@ async function reuse(options: AcquireOptions, { entry, lease }: Held, signal: Ab
     return lease;
   }
   // A fresh etcd lease, whatever the old one's time and whoever shares it; a reservation gets none and stays one.
-  const result = await store.replace(entry, value, lease.reserved ? 'reservation' : 'lease', signal);
+  let result: WriteResult;
+  try {
+    result = await store.replace(entry, value, lease.reserved ? 'reservation' : 'lease', signal);
+  } catch (error) {
+    if (!isDatabaseFull(error) || value !== entry.value) throw error;
+    return prolong(options, { entry, lease }, error, signal);
+  }
   if (!result.written) return undefined;
   ownKey.seen(result.entry);
   logger.info(`${leaseName(lease)} is held by this node already: going on with it`);
   return leaseFor(request, lease.subnet, lease.reserved, result.expiresAtMs);
+}
+
+/** Goes on with a key that says what it should and cannot be written anew: a full etcd still prolongs its leases. */
+async function prolong(
+  { store, ownKey, request, logger }: AcquireOptions,
+  { entry, lease }: Held,
+  refusal: unknown,
+  signal: AbortSignal,
+): Promise<Lease | undefined> {
+  const expiresAtMs = await store.keepAlive(entry.etcdLeaseId, signal);
+  if (expiresAtMs === undefined) return undefined;
+  ownKey.seen(entry);
+  logger.warn(`${leaseName(lease)} is held by this node already: going on with it as it is; ${errorMessage(refusal)}`);
+  return leaseFor(request, lease.subnet, false, expiresAtMs);
 }
 
 function chooseSubnet({ config, request, random, logger }: AcquireOptions, taken: readonly Ipv4Prefix[]): Ipv4Prefix {

@@ -34,8 +34,8 @@ export function unary(
 /** The settings of every channel to etcd. */
 export function grpcOptions(timings: EtcdTimings, { serverName }: EtcdTarget): ChannelOptions {
   return {
-    // 65,536 leases are listed in pages, but a watch may have as much to tell in one message.
-    'grpc.max_receive_message_length': 256 * 1024 * 1024,
+    // Listings come in pages, and etcd 3.4 sends what a watch has to tell in pieces of 2 MB; earlier ones send it whole.
+    'grpc.max_receive_message_length': 16 * 1024 * 1024,
     'grpc.keepalive_time_ms': timings.keepaliveMs,
     'grpc.keepalive_timeout_ms': timings.keepaliveTimeoutMs,
     // gRPC's own back-off grows to two minutes, in which every call fails without being tried.

@@ -5,10 +5,12 @@ import type { Ipv4Prefix } from '../../packet/address.js';
 import type { Logger } from '../../log.js';
 import { backendTypeOf } from '../lease.js';
 import type { Lease } from '../lease.js';
+import { quoted } from '../json-fields.js';
 import { parseLeaseKey } from '../lease-key.js';
 import { parseLeaseValue } from '../lease-value.js';
 import type { StoreObserver } from '../subnet-manager.js';
 import type { LeaseStore, StoredEntry } from './lease-store.js';
+import { SkippedKeys } from './skipped-keys.js';
 
 /** Either a lease, or why a key holds none. */
 export type LeaseResult =
@@ -18,6 +20,7 @@ export type LeaseResult =
 export function leaseOf(entry: StoredEntry): LeaseResult {
   const key = parseLeaseKey(entry.name);
   if (key === undefined) return { ok: false, reason: 'its name is no subnet (10.5.34.0-24)' };
+  if (entry.omittedBytes !== undefined) return { ok: false, reason: `its value is ${entry.omittedBytes} bytes long` };
   const value = parseLeaseValue(entry.value);
   if (!value.ok) return { ok: false, reason: value.reason };
   return { ok: true, lease: { ...key, ...value.attributes, reserved: entry.etcdLeaseId === '0' } };
@@ -41,18 +44,19 @@ export class LeaseMirror {
   private leases = new Map<string, { readonly lease: Lease; readonly modRevision: string }>();
   /** The keys of a subnet, which may be held with and without an IPv6 half. */
   private namesOf = new Map<number, string[]>();
-  /** Keys that hold no lease, with the reason that was told. */
-  private skipped = new Map<string, string>();
+  private readonly skipped: SkippedKeys;
 
-  constructor(private readonly options: LeaseMirrorOptions) {}
+  constructor(private readonly options: LeaseMirrorOptions) {
+    this.skipped = new SkippedKeys({ ...options, folder: options.store.subnetsKey });
+  }
 
   /** Begins anew from a listing; returns what it holds. */
   reset(entries: readonly StoredEntry[]): Lease[] {
     this.leases = new Map();
     this.namesOf = new Map();
-    const before = this.skipped;
-    this.skipped = new Map();
-    for (const entry of entries) this.put(entry, before);
+    this.skipped.beginAnew();
+    for (const entry of entries) this.put(entry);
+    this.skipped.settled();
     return [...this.namesOf.values()].map((names) => this.holder(names));
   }
 
@@ -65,7 +69,7 @@ export class LeaseMirror {
       if (gone !== undefined) touched.set(subnetNumber(gone.subnet), gone.subnet);
       this.remove(entry.name);
       if (isRemoval(event)) this.skipped.delete(entry.name);
-      else this.put(entry, this.skipped);
+      else this.put(entry);
       const come = this.leases.get(entry.name)?.lease;
       if (come !== undefined) touched.set(subnetNumber(come.subnet), come.subnet);
     }
@@ -76,15 +80,16 @@ export class LeaseMirror {
       if (names === undefined) removed.push(subnet);
       else changed.push(this.holder(names));
     }
+    this.skipped.settled();
     return { changed, removed };
   }
 
-  private put(entry: StoredEntry, toldBefore: ReadonlyMap<string, string>): void {
+  private put(entry: StoredEntry): void {
     const result = leaseOf(entry);
-    if (!result.ok) return this.skip(entry, result.reason, toldBefore);
+    if (!result.ok) return this.skipped.add(entry.name, result.reason);
     const type = backendTypeOf(result.lease);
     if (type !== this.options.backendType) {
-      return this.skip(entry, `it belongs to the backend ${JSON.stringify(type)}`, toldBefore);
+      return this.skipped.add(entry.name, `it belongs to the backend ${quoted(type)}`);
     }
     this.skipped.delete(entry.name);
     this.leases.set(entry.name, { lease: result.lease, modRevision: entry.modRevision });
@@ -102,17 +107,6 @@ export class LeaseMirror {
     const others = this.namesOf.get(number)?.filter((other) => other !== name) ?? [];
     if (others.length === 0) this.namesOf.delete(number);
     else this.namesOf.set(number, others);
-  }
-
-  private skip(entry: StoredEntry, reason: string, toldBefore: ReadonlyMap<string, string>): void {
-    const told = toldBefore.get(entry.name) === reason;
-    this.skipped.set(entry.name, reason);
-    if (told) return;
-    const key = this.options.store.subnetsKey + entry.name;
-    this.options.logger.warn(
-      `skipping the key ${JSON.stringify(key)}, which holds no lease of this network: ${reason}`,
-    );
-    this.options.observer?.skippedEntry(key, reason);
   }
 
   /** The lease that was written last, of those that have one subnet. */

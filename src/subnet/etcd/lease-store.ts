@@ -2,18 +2,23 @@
  * The keys of one network in etcd, and the few things that are ever done to them. Every write to a lease's key is a
  * transaction that fails unless the key is as it was last seen, so that nobody's lease is taken by a node that slept.
  */
-import type { ICompare, IKeyValue, ILeaseKeepAliveResponse, ITxnRequest } from 'etcd3';
+import { isUtf8 } from 'node:buffer';
+import { createHash } from 'node:crypto';
+import type { ICompare, IKeyValue, ILeaseKeepAliveResponse, IRangeRequest, IRangeResponse, ITxnRequest } from 'etcd3';
 import type { StoreOperation } from '../subnet-manager.js';
 import type { StoreConnection } from './store-connection.js';
 import { unreachable } from './grpc-call.js';
 import { storeKeys } from './store-keys.js';
-import { isLeaseNotFound } from './store-error.js';
+import { isAnswerTooLarge, isLeaseNotFound } from './store-error.js';
 
 /** A key below `PREFIX/subnets/` as it was seen. */
 export interface StoredEntry {
-  /** Its last part: `10.5.34.0-24`. */
+  /** Its last part: `10.5.34.0-24`. Of one that is no text, or longer than a lease's can be, the beginning and a digest. */
   readonly name: string;
+  /** Empty when it is longer than a lease's can be. */
   readonly value: string;
+  /** The length of a value that is left out. */
+  readonly omittedBytes?: number;
   /** Revision of its last write, a 64-bit number in decimal; it identifies what was seen. */
   readonly modRevision: string;
   /** The etcd lease that will delete the key; `0` for a reservation, which has none. */
@@ -35,7 +40,15 @@ export type WriteResult =
 
 /** Keys listed in one answer: what etcd sends at once, and what is decoded without a break. */
 const PAGE_SIZE = 10_000;
+/** A page that is larger than an answer may be is asked for again with so many times fewer keys. */
+const SMALLER_PAGE_FACTOR = 8;
 const LIST_TIMEOUT_MS = 30_000;
+
+/** What other backends store beside the address is a few hundred bytes. */
+const MAX_VALUE_BYTES = 4096;
+/** The longest name of a lease has two addresses and two lengths: under 70 characters. */
+const MAX_NAME_BYTES = 128;
+const SHOWN_NAME_BYTES = 64;
 
 /** The network configuration as it was seen. */
 export interface StoredConfig {
@@ -78,18 +91,21 @@ export class LeaseStore {
 
   /** Every key below `subnets/` at one revision of the store. */
   async list(signal: AbortSignal): Promise<Listing> {
-    const range = { key: Buffer.from(this.subnetsKey), range_end: prefixEnd(this.subnetsKey), limit: PAGE_SIZE };
-    const listing = { ...context('range', signal), timeoutMs: LIST_TIMEOUT_MS };
-    const first = await this.connection.call('range', range, listing);
-    const revision = first.header.revision;
-    const entries = first.kvs.map((kv) => this.entryOf(kv));
-    for (let page = first; page.more && page.kvs.length > 0;) {
-      // The next page begins right behind the last key of this one, at the same revision.
-      const key = Buffer.concat([page.kvs[page.kvs.length - 1].key, Buffer.alloc(1)]);
-      page = await this.connection.call('range', { ...range, key, revision }, listing);
+    const entries: StoredEntry[] = [];
+    let request: IRangeRequest = {
+      key: Buffer.from(this.subnetsKey),
+      range_end: prefixEnd(this.subnetsKey),
+      limit: PAGE_SIZE,
+    };
+    for (;;) {
+      const { page, limit } = await this.page(request, signal);
       for (const kv of page.kvs) entries.push(this.entryOf(kv));
+      const revision = request.revision?.toString() ?? page.header.revision;
+      const last = page.kvs.at(-1);
+      if (!page.more || last === undefined) return { entries, revision };
+      // The next page begins right behind the last key of this one, at the same revision.
+      request = { ...request, key: Buffer.concat([last.key, Buffer.alloc(1)]), limit, revision };
     }
-    return { entries, revision };
   }
 
   /** One key, and the revision of the store at that moment. */
@@ -150,11 +166,28 @@ export class LeaseStore {
   /** What a key and its value say. */
   entryOf(kv: IKeyValue): StoredEntry {
     return {
-      name: kv.key.toString().slice(this.subnetsKey.length),
-      value: kv.value.toString(),
+      name: nameOf(kv.key.subarray(Buffer.byteLength(this.subnetsKey))),
+      ...(kv.value.length <= MAX_VALUE_BYTES
+        ? { value: kv.value.toString() }
+        : { value: '', omittedBytes: kv.value.length }),
       modRevision: kv.mod_revision,
       etcdLeaseId: kv.lease,
     };
+  }
+
+  /** One page of a listing, and how many keys fit into an answer: values that are no leases may be of any size. */
+  private async page(
+    request: IRangeRequest,
+    signal: AbortSignal,
+  ): Promise<{ readonly page: IRangeResponse; readonly limit: number }> {
+    for (let limit = Number(request.limit); ; limit = Math.ceil(limit / SMALLER_PAGE_FACTOR)) {
+      try {
+        const listing = { ...context('range', signal), timeoutMs: LIST_TIMEOUT_MS };
+        return { page: await this.connection.call('range', { ...request, limit }, listing), limit };
+      } catch (error) {
+        if (!isAnswerTooLarge(error) || limit === 1) throw error;
+      }
+    }
   }
 
   private unchanged(seen: StoredEntry): ICompare {
@@ -254,6 +287,13 @@ const MOD = 2;
 
 function context(operation: StoreOperation, signal: AbortSignal) {
   return { operation, signal };
+}
+
+/** A name that no lease can have may be of any length, and no text. */
+function nameOf(bytes: Buffer): string {
+  if (bytes.length <= MAX_NAME_BYTES && isUtf8(bytes)) return bytes.toString();
+  const digest = createHash('sha256').update(bytes).digest('hex').slice(0, 16);
+  return `${bytes.toString('utf8', 0, SHOWN_NAME_BYTES)}… (${bytes.length} bytes, ${digest})`;
 }
 
 /** The end of the range of all keys that begin with `prefix`, which ends in a slash here. */

@@ -1,5 +1,6 @@
 /**
- * Keeping this node's own lease: read the key, watch it, renew it in time.
+ * Keeping this node's own lease: read the key, watch it, renew it in time. Nodes that started together renew apart: each
+ * begins a little earlier than it must, by chance.
  *
  * The key is the truth. After every gap it is read again, and then it is one of three: ours, so that it is watched and
  * renewed; absent, so that it is taken back when no other lease has its addresses; or another node's, which is the end
@@ -60,10 +61,14 @@ class OwnLease {
   private expiresAtMs: number | undefined;
   /** The same by a clock that nobody sets. */
   private expiresAtElapsedMs = Infinity;
+  /** When to renew, by that clock. */
+  private renewAtElapsedMs = Infinity;
   private forgetExpiry = (): void => undefined;
   private lease: Lease;
   private lostReason: string | undefined;
   private answeredOther = false;
+  /** The key was found absent, and could not be written yet. */
+  private wanting = false;
 
   constructor(
     private readonly options: KeepLeaseOptions,
@@ -85,7 +90,7 @@ class OwnLease {
         if (revision !== undefined) await this.guard(revision);
       } catch (error) {
         if (this.signal.aborted) break;
-        if (this.untilRenewalMs() === 0) this.options.watcher.trouble(errorMessage(error));
+        if (this.wanting || this.untilRenewalMs() === 0) this.options.watcher.trouble(errorMessage(error));
         else this.options.logger.debug(`watching this node's lease again: ${errorMessage(error)}`);
         if (this.clock.elapsed() - startedAt > STABLE_MS) backoff.reset();
         await pause(this.clock, backoff.nextMs(), this.signal);
@@ -98,6 +103,7 @@ class OwnLease {
   /** Reads the key and acts on it; returns the revision to watch it from once it is known to be ours. */
   private async settle(): Promise<string | undefined> {
     const { entry, revision } = await this.options.store.read(this.name, this.signal);
+    this.wanting = entry === undefined;
     if (entry === undefined) {
       await this.takeBack();
       return undefined;
@@ -209,17 +215,18 @@ class OwnLease {
       } catch (error) {
         if (signal.aborted) return;
         this.options.watcher.trouble(errorMessage(error));
-        await pause(clock, renewRetryMs, signal);
+        await pause(clock, renewRetryMs * (1 - RETRY_SPREAD * this.chance()), signal);
       }
     }
   }
 
   private untilRenewalMs(): number {
     if (this.etcdLeaseId === '0' || this.expiresAtMs === undefined) return Infinity;
-    // A margin as long as the lease itself would renew without a pause; flannel's longest, 1439 minutes of a day, leaves one.
-    const { renewMarginSeconds, ttlSeconds } = this.options;
-    const marginMs = Math.min(renewMarginSeconds, Math.max(ttlSeconds - 60, ttlSeconds / 2)) * 1000;
-    return Math.max(this.expiresAtElapsedMs - this.clock.elapsed() - marginMs, 0);
+    return Math.max(this.renewAtElapsedMs - this.clock.elapsed(), 0);
+  }
+
+  private chance(): number {
+    return (this.options.random ?? Math.random)();
   }
 
   private update(expiresAtMs: number | undefined): void {
@@ -237,7 +244,13 @@ class OwnLease {
 
   private setExpiry(expiresAtMs: number | undefined): void {
     this.expiresAtMs = expiresAtMs;
-    this.expiresAtElapsedMs = this.clock.elapsed() + (expiresAtMs ?? Infinity) - this.clock.now();
+    const leftMs = (expiresAtMs ?? Infinity) - this.clock.now();
+    this.expiresAtElapsedMs = this.clock.elapsed() + leftMs;
+    // A margin as long as the lease itself would renew without a pause; flannel's longest, 1439 minutes of a day, leaves one.
+    const { renewMarginSeconds, ttlSeconds } = this.options;
+    const marginMs = Math.min(renewMarginSeconds, Math.max(ttlSeconds - 60, ttlSeconds / 2)) * 1000;
+    const restMs = Math.max(leftMs - marginMs, 0);
+    this.renewAtElapsedMs = this.clock.elapsed() + restMs * (1 - RENEWAL_SPREAD * this.chance());
     this.awaitExpiry();
   }
 
@@ -252,6 +265,9 @@ class OwnLease {
   }
 }
 
+/** Of the time until a renewal is due, and until a failed one is tried again: so much of it may be left out. */
+const RENEWAL_SPREAD = 0.1;
+const RETRY_SPREAD = 0.5;
 /** A watch that lasted this long was no part of a series of failures. */
 const STABLE_MS = 10_000;
 const LOOK_AGAIN_MS = 60_000;

@@ -50,6 +50,18 @@ export function isLeaseNotFound(error: unknown): boolean {
   return isServiceError(error) && /requested lease not found/.test(error.details || error.message);
 }
 
+/** Whether etcd takes no more writes, because its database has grown to its quota. What is told by `storeError`. */
+export function isDatabaseFull(error: unknown): boolean {
+  return error instanceof StoreError && isServiceError(error.cause) && DATABASE_FULL.test(error.cause.details);
+}
+
+/** Whether the answer is larger than either side lets through. What is told by `storeError`. */
+export function isAnswerTooLarge(error: unknown): boolean {
+  return error instanceof StoreError && isServiceError(error.cause) && /larger than max/.test(error.cause.details);
+}
+
+const DATABASE_FULL = /database space exceeded/;
+
 /** Puts the failures of all endpoints that were tried into one line; equal reasons are told once. */
 export function storeError(failures: readonly EndpointFailure[]): StoreError {
   const byReason = new Map<string, string[]>();
@@ -88,7 +100,11 @@ const REASONS: readonly (readonly [pattern: RegExp, reason: string | ((match: Re
   [/invalid user ID or password/, 'user name or password refused; check --etcd-username and --etcd-password'],
   [/user name is empty/, 'it demands a user; set --etcd-username and --etcd-password'],
   [/permission denied/, 'permission denied: this user needs to read and write all keys under --etcd-prefix'],
-  [/database space exceeded/, 'its database is full: compact and defragment it, then clear the alarm'],
+  [
+    DATABASE_FULL,
+    'its database is full, so that it takes no writes: delete what is not needed, then "etcdctl compact", ' +
+      '"etcdctl defrag" and "etcdctl alarm disarm"',
+  ],
   [/no leader/, 'it has no leader: most members of its cluster are away'],
   [/request timed out/, 'it cannot reach the other members of its cluster'],
 ];

@@ -17,7 +17,7 @@ export interface WatchOptions {
   readonly optional?: boolean;
   /** The watch stands: nothing after `afterRevision` will be missed while it lasts. */
   opened?(): void;
-  /** In the order of revisions; several writes may come together. */
+  /** In the order of revisions; several writes may come together, and the writes of one transaction in several pieces. */
   events(events: readonly IEvent[]): void;
 }
 
@@ -70,6 +70,7 @@ export async function watch(connection: StoreConnection, options: WatchOptions, 
           ...(options.rangeEnd === undefined ? {} : { range_end: options.rangeEnd }),
           start_revision: (BigInt(options.afterRevision) + 1n).toString(),
           progress_notify: true,
+          fragment: true,
         },
       });
     });

@@ -33,7 +33,7 @@ beforeEach(async () => {
   proxy = await Proxy.before(etcd.endpoints);
   abort = new AbortController();
   restarts = 0;
-  const observer = { request() {}, skippedEntry() {}, watchRestarted: () => void restarts++ };
+  const observer = { request() {}, skippedKeys() {}, watchRestarted: () => void restarts++ };
   one = manager([proxy.endpoint], { timings: FAST, observer });
 });
 afterEach(() => {

@@ -40,6 +40,7 @@ const source: MetricsSource = {
     { operation: 'txn', result: 'error', count: 1 },
   ],
   storeWatchRestarts: () => 2,
+  storeSkippedKeys: () => 3,
 };
 
 const open: HealthServer[] = [];
@@ -162,6 +163,7 @@ describe('the metrics', () => {
       ['flannel_store_requests_total{operation="range",result="ok"}', 4],
       ['flannel_store_requests_total{operation="txn",result="error"}', 1],
       ['flannel_store_watch_restarts_total', 2],
+      ['flannel_store_skipped_keys', 3],
       ['flannel_build_info{version="1.2.3"}', 1],
     ] as const) {
       assert.equal(found.get(name), value, name);

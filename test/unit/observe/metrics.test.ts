@@ -32,6 +32,7 @@ async function scrapes(start: string, backend: () => BackendStatus | undefined):
     leasesLost: () => 0,
     storeRequests: () => [],
     storeWatchRestarts: () => 0,
+    storeSkippedKeys: () => 0,
   };
   const metrics = await createMetrics(source);
   return async () => (await metrics.read()).split('\n').filter((line) => line.startsWith(start));

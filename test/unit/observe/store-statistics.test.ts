@@ -34,9 +34,9 @@ describe('the store statistics', () => {
     assert.match(after.lastContactAt ?? '', /^\d{4}-\d\d-\d\dT/);
   });
 
-  test('count each skipped entry once, and every restart of the watch', () => {
+  test('tell how many keys are skipped now, and count every restart of the watch', () => {
     const statistics = new StoreStatistics();
-    for (const key of ['a', 'b', 'a']) statistics.skippedEntry(key);
+    for (const count of [1, 7, 2]) statistics.skippedKeys(count);
     statistics.watchRestarted();
     statistics.watchRestarted();
     const { skippedEntries, watchRestarts } = statistics.health([], '/p');

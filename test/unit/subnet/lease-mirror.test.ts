@@ -19,9 +19,8 @@ const store = {
   }),
 };
 
-function mirror(skipped: string[] = []): LeaseMirror {
-  const observer = { request() {}, watchRestarted() {}, skippedEntry: (key: string) => void skipped.push(key) };
-  return new LeaseMirror({ store, backendType: 'udp', logger: silentLogger, observer });
+function mirror(): LeaseMirror {
+  return new LeaseMirror({ store, backendType: 'udp', logger: silentLogger });
 }
 
 function event(name: string, value: string | undefined, revision: number): IEvent {
@@ -83,18 +82,42 @@ test('following changes, in batches of any size, comes to the same table as list
   );
 });
 
+/** A mirror, the names that it was heard to skip, and what it counts of them. */
+function listening() {
+  const heard: string[] = [];
+  const counts: number[] = [];
+  const warn = (line: string): void => void heard.push(/subnets\/([^"]*)"/.exec(line)?.[1] ?? line);
+  const observer = { request() {}, watchRestarted() {}, skippedKeys: (count: number) => void counts.push(count) };
+  const one = new LeaseMirror({ store, backendType: 'udp', logger: { ...silentLogger, warn }, observer });
+  return { one, heard, skipped: () => counts.at(-1) };
+}
+
 test('what is no lease is told once, and again only when it is something else', () => {
-  const skipped: string[] = [];
-  const one = mirror(skipped);
+  const { one, heard, skipped } = listening();
   const bad: StoredEntry = { name: 'rubbish', value: 'x', modRevision: '2', etcdLeaseId: '0' };
   one.reset([bad]);
   one.reset([bad]);
   one.apply([event('rubbish', 'y', 3)]);
-  assert.deepEqual(skipped, [`${PREFIX}rubbish`]);
+  assert.deepEqual(heard, ['rubbish']);
   one.apply([event('10.5.1.0-24', VALUES[3], 4), event('10.5.1.0-24', VALUES[3], 5)]);
   one.apply([event('10.5.1.0-24', 'rubbish', 6)]);
-  assert.deepEqual(skipped.slice(1), [`${PREFIX}10.5.1.0-24`, `${PREFIX}10.5.1.0-24`]);
+  assert.deepEqual(heard.slice(1), ['10.5.1.0-24', '10.5.1.0-24']);
+  assert.equal(skipped(), 2);
   one.apply([event('rubbish', undefined, 7)]);
+  assert.equal(skipped(), 1);
   one.apply([event('rubbish', 'x', 8)]);
-  assert.equal(skipped.length, 4);
+  assert.equal(heard.length, 4);
+  one.reset([]);
+  assert.equal(skipped(), 0);
+});
+
+test('of values that are too long, and too deep for the stack, only that is told', () => {
+  const { one, heard, skipped } = listening();
+  one.reset([{ name: '10.5.1.0-24', value: '', omittedBytes: 1_000_000, modRevision: '2', etcdLeaseId: '0' }]);
+  const deep = `{"PublicIP":"192.168.64.1","BackendData":${'['.repeat(1500)}${']'.repeat(1500)}}`;
+  one.apply([event('10.5.2.0-24', deep, 3)]);
+  one.apply([event('10.5.3.0-24', JSON.stringify({ PublicIP: 'x'.repeat(4000) }), 4)]);
+  one.apply([event('10.5.4.0-24', JSON.stringify({ PublicIP: '192.0.2.1', BackendType: 'y'.repeat(3900) }), 5)]);
+  assert.deepEqual(heard, ['10.5.1.0-24', '10.5.2.0-24', '10.5.3.0-24', '10.5.4.0-24']);
+  assert.equal(skipped(), 4);
 });
