@@ -7,12 +7,14 @@
  *   npm test -- unit -t 'lost race'    only tests whose name matches
  *
  * Unit tests run a file on each processor. The others make networks, engines and load, and run one by one. Where CI is
- * `true`, those of their files that fail are run once more, alone, after all others; the second result counts, and the
- * first failure is told.
+ * `true` they run two at a time, but for those whose head has a line that begins with `Runs alone:`, and a reason. There
+ * files that fail are run once more, alone, after all others; the second result counts, and the first failure is told.
+ * At the end the files that took longest are named.
  */
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
+import { performance } from 'node:perf_hooks';
 import { PassThrough } from 'node:stream';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
@@ -25,6 +27,12 @@ const ON_REAL_NETWORKS = ['integration', 'interop'];
 const FOLDERS = ['unit', ...ON_REAL_NETWORKS];
 /** A file that takes longer than this hangs. */
 const FILE_TIMEOUT_MS = 10 * 60_000;
+/** Files on real networks at a time, where one that fails for want of a processor gets a second chance. */
+const LANES = 2;
+/** In the comment at the head of a file. */
+const RUNS_ALONE = /^ \* Runs alone: \S/m;
+/** Files that are named for how long they took. */
+const SLOWEST = 10;
 
 function fail(message) {
   console.error(`test: ${message}`);
@@ -88,6 +96,7 @@ if (chosen.some(needsRoot) && process.getuid() !== 0) {
   fail('integration tests make network namespaces and need root: `sudo npm test`, or only `npm test -- style unit`');
 }
 
+const startedAtMs = performance.now();
 /** node's closing counts, added up over what was run. */
 const totals = new Map();
 let failed = false;
@@ -120,20 +129,33 @@ function count({ counts, failure }) {
   if (failure !== undefined) failed = true;
 }
 
-/** Runs files one by one and those that failed once more. The reporter sees only the result that counts. */
+/** Runs files in lanes, and those that failed once more, alone. The reporter sees only the result that counts. */
 async function runWithSecondChance(files) {
   const failures = [];
-  for (const file of files) {
-    const events = [];
-    const result = await runFiles([file], 1, (event) => events.push(event));
-    if (result.failure !== undefined) {
-      failures.push({ file, first: describeFailure(result.failure) });
-      remark(`failed, to be run again: ${sourceOf(file)}: ${failures.at(-1).first}`);
-      continue;
-    }
-    events.forEach(tellAtOnce);
-    count(result);
-  }
+  const times = [];
+  const inLanes = async (some, lanes) => {
+    const waiting = some.values();
+    const lane = async () => {
+      for (const file of waiting) {
+        const events = [];
+        const result = await runFiles([file], 1, (event) => events.push(event));
+        times.push({ file, ms: result.counts.get('duration_ms') });
+        if (result.failure !== undefined) {
+          failures.push({ file, first: describeFailure(result.failure) });
+          remark(`failed, to be run again: ${sourceOf(file)}: ${failures.at(-1).first}`);
+          continue;
+        }
+        events.forEach(tellAtOnce);
+        count(result);
+      }
+    };
+    await Promise.all(Array.from({ length: lanes }, lane));
+  };
+  await inLanes(
+    files.filter((file) => !runsAlone(file)),
+    Math.min(LANES, availableParallelism()),
+  );
+  await inLanes(files.filter(runsAlone), 1);
   const verdicts = [];
   for (const { file, first } of failures) {
     await removeLeftovers();
@@ -142,7 +164,14 @@ async function runWithSecondChance(files) {
     const verdict = result.failure === undefined ? 'failed, then passed when run again' : 'failed, and failed again';
     verdicts.push(`${verdict}: ${sourceOf(file)}: ${first}`);
   }
+  for (const { file, ms } of times.sort((a, b) => b.ms - a.ms).slice(0, SLOWEST)) {
+    remark(`took ${(ms / 1000).toFixed(1)} s: ${sourceOf(file)}`);
+  }
   verdicts.forEach(remark);
+}
+
+function runsAlone(file) {
+  return RUNS_ALONE.test(readFileSync(join(root, sourceOf(file)), 'utf8'));
 }
 
 function sourceOf(file) {
@@ -165,6 +194,8 @@ for (const { files, concurrency } of groups) {
   if (onRealNetworks && process.env.CI === 'true') await runWithSecondChance(files);
   else count(await runFiles(files, concurrency, tellAtOnce));
 }
+// Files that ran at once have taken less time than all of theirs.
+totals.set('duration_ms', performance.now() - startedAtMs);
 for (const [name, value] of totals) remark(`${name} ${value}`);
 report.end();
 process.exitCode = failed ? 1 : 0;

@@ -1,4 +1,8 @@
-/** The benchmark from end to end, as short as it gets. What it measures here says nothing; that it measures does. */
+/**
+ * The benchmark from end to end, as short as it gets. What it measures here says nothing; that it measures does.
+ *
+ * Runs alone: it floods, and others would lose packets by it.
+ */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';

@@ -1,6 +1,8 @@
 /**
  * Hostile packets by the hundred thousand, from everywhere (`npm run hostile` sends any number), and leases that would make
  * packets go round.
+ *
+ * Runs alone: it takes all processors, and others would lose packets by it.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';

@@ -1,6 +1,8 @@
 /**
  * That no restart costs a packet: 1,000 datagrams a second each way and a TCP stream between two pods, while the agent of
  * one of their nodes makes room for the next. The service manager is a stand-in that keeps systemd's protocol.
+ *
+ * Runs alone: the kernel's queues hold for so long as a start takes, and no longer.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';

@@ -1,4 +1,8 @@
-/** `flanneld --takeover`: the next agent takes the running one's place while packets flow, or leaves it as it is. */
+/**
+ * `flanneld --takeover`: the next agent takes the running one's place while packets flow, or leaves it as it is.
+ *
+ * Runs alone: the kernel's queues hold for so long as a takeover takes, and no longer.
+ */
 import assert from 'node:assert/strict';
 import { readSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
