@@ -21,10 +21,11 @@ describe('the offload ladder beside a real flannel', { skip }, () => {
   });
   after(() => cluster?.dispose());
 
-  for (const { name, disabledOffloads } of RUNG_SETS) {
+  for (const { name, disabledOffloads, workers } of RUNG_SETS) {
     test(`${name}: streams, datagrams and pings pass both ways`, async () => {
       await ours.running.stop();
-      await ours.start(disabledOffloads.length === 0 ? [] : [`--disable-offload=${disabledOffloads.join()}`]);
+      const disabled = disabledOffloads.length === 0 ? [] : [`--disable-offload=${disabledOffloads.join()}`];
+      await ours.start([`--workers=${workers}`, ...disabled]);
       await untilReached(ours.pods[0], theirs.pods[0]);
       await assertTrafficArrives(ours.pods[0], theirs.pods[0]);
       const { backend } = await ours.running.status();

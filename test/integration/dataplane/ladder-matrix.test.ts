@@ -42,6 +42,8 @@ interface End {
   readonly sender: DatagramSender;
 }
 
+const settingsOf = ({ disabledOffloads, workers }: RungSet) => ({ disabledOffloads, workers });
+
 async function datagramsArriveInOrder(from: End, to: End): Promise<void> {
   const before = to.listener.records.length;
   await from.sender.send(...DATAGRAMS);
@@ -70,8 +72,9 @@ async function trafficArrives(a: End, b: End): Promise<void> {
   await Promise.all([streamArrivesWhole(a, b), streamArrivesWhole(b, a)]);
 }
 
-async function assertNothingWasLost(node: BareNode, { disabledOffloads }: RungSet): Promise<void> {
-  const { offloads, encap, decap } = await node.status();
+async function assertNothingWasLost(node: BareNode, { disabledOffloads, workers }: RungSet): Promise<void> {
+  const { offloads, encap, decap, workers: running } = await node.status();
+  assert.equal(running.length, 2 * workers);
   for (const { name, state, stepDowns } of offloads) {
     if (disabledOffloads.some((one) => one === name)) assert.equal(state, 'off', name);
     assert.equal(stepDowns, 0, name);
@@ -97,10 +100,10 @@ test('every rung carries streams, datagrams and pings to and from every other', 
       withTcpServer(b, 5001, async () => {
         // Traffic goes both ways, so each pair is there once.
         for (const [index, ofA] of RUNG_SETS.entries()) {
-          const nodeA = await BareNode.start(a, configOf('a', { disabledOffloads: ofA.disabledOffloads }));
+          const nodeA = await BareNode.start(a, configOf('a', settingsOf(ofA)));
           for (const ofB of RUNG_SETS.slice(index)) {
             await context.test(`${ofA.name}, beside ${ofB.name}`, async () => {
-              const nodeB = await BareNode.start(b, configOf('b', { disabledOffloads: ofB.disabledOffloads }));
+              const nodeB = await BareNode.start(b, configOf('b', settingsOf(ofB)));
               try {
                 await trafficArrives(endA, endB);
                 await assertNothingWasLost(nodeA, ofA);
