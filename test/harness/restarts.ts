@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { handoverPath } from '../../src/flanneld/handover.js';
 import { PREFIX, type Cluster, type ClusterNode } from './cluster.js';
 import { compileHarness } from './compile.js';
-import type { DaemonOptions } from './daemon.js';
+import type { Daemon, DaemonOptions } from './daemon.js';
 import { untilReached } from './pod-traffic.js';
 import { withPacedTraffic, type TrafficAccount } from './paced-traffic.js';
 import { ServiceManager, type ServiceManagerOptions } from './service-manager.js';
@@ -103,15 +103,15 @@ export function withWorkerFaults(): { readonly NODE_OPTIONS: string } {
   return { NODE_OPTIONS: `--import=${new URL('./worker-fault.js', import.meta.url).href}` };
 }
 
-/** Makes each packet worker of the node's daemon throw once, and waits until each has been started again. */
-export async function failWorkers({ running }: ClusterNode): Promise<void> {
+/** Makes each packet worker of an agent throw once, and waits until each has been started again. */
+export async function failWorkers(agent: Pick<Daemon, 'pid' | 'status' | 'evidence'>): Promise<void> {
   const restarts = async (): Promise<readonly number[]> =>
-    (await running.status()).backend?.workers.map((worker) => worker.restarts) ?? [];
+    (await agent.status()).backend?.workers.map((worker) => worker.restarts) ?? [];
   const before = await restarts();
-  process.kill(running.pid, 'SIGUSR2');
+  process.kill(agent.pid, 'SIGUSR2');
   await until(
     'every packet worker is started again',
     async () => (await restarts()).every((count, index) => count > before[index]),
-    { evidence: () => running.evidence },
+    { evidence: () => agent.evidence },
   );
 }

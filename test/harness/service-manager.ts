@@ -19,6 +19,7 @@ export interface ServiceManagerOptions {
   readonly storeMax?: number;
   /** `RestartSec`, after an end that nobody asked for. */
   readonly restartMs?: number;
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 export class ServiceManager {
@@ -36,6 +37,7 @@ export class ServiceManager {
     folder = node.folder,
     storeMax = 512,
     restartMs = 100,
+    environment,
   }: ServiceManagerOptions) {
     this.subnetFile = join(folder, 'subnet.env');
     this.controlSocket = join(folder, 'flanneld.sock');
@@ -48,7 +50,7 @@ export class ServiceManager {
         ...['--pdeathsig', 'KILL', program, join(node.folder, 'notify'), this.#log],
         ...[String(storeMax), String(restartMs), daemon, store, ...files, ...flags],
       ],
-      { stdio: ['pipe', 'pipe', 'inherit'] },
+      { stdio: ['pipe', 'pipe', 'inherit'], environment },
     );
     this.#child.stdout?.on('data', (chunk: Buffer) => (this.#output += chunk.toString()));
   }

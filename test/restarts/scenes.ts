@@ -51,7 +51,11 @@ export const SCENES: readonly Scene[] = [
       }),
   },
   { name: 'kill -9, descriptor store', goal: HANDFUL_LOST, play: (...stage) => byManager(stage, 'kill') },
-  { name: 'workers fail', goal: HANDFUL_LOST, play: (...stage) => byItself(stage, ([node]) => failWorkers(node)) },
+  {
+    name: 'workers fail',
+    goal: HANDFUL_LOST,
+    play: (...stage) => byItself(stage, ([node]) => failWorkers(node.running)),
+  },
   { name: 'restart, no store', play: (...stage) => byManager(stage, 'restart', KEEPS_NOTHING) },
   { name: 'kill -9, no store', play: (...stage) => byManager(stage, 'kill', KEEPS_NOTHING) },
 ];

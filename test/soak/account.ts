@@ -5,7 +5,7 @@
  *     programs ─► pod's eth0 ─► host ─► flannel0 ═► agent ═► underlay ─► socket ═► agent ═► flannel0 ─► host ─► pod ─► programs
  *        └─ sending ─┘└───── hosts ────┘└───── encap ─────┘└─ underlay ─┘└───── decap ─────┘└──── hosts ────┘└ receiving ┘
  *
- * What an agent has in its hands when it is killed nobody can count any more. It is measured: what the kernel gave to the
+ * What an agent has in its hands when it is killed, or a worker of it crashes, nobody can count any more. It is measured: what the kernel gave to the
  * agents of that node, less what they gave back to the kernel, less what they were last known to have dropped.
  */
 import { DECAP_BATCH_PACKETS, ENCAP_BATCH_PACKETS } from '../../src/dataplane/descriptors.js';
@@ -19,7 +19,8 @@ export interface NodeMeasures {
   readonly host: Tally;
   readonly pods: readonly Tally[];
   readonly agent: AgentCounts;
-  readonly kills: number;
+  /** Times that packets in hand were lost with what held them: its agent was killed, or its workers crashed. */
+  readonly interruptions: number;
 }
 
 export interface Measures {
@@ -65,7 +66,7 @@ export interface SoakAccount {
  */
 const REFUSALS = ['InHdrErrors', 'InAddrErrors', 'InUnknownProtos', 'InDiscards', 'OutNoRoutes', 'FragFails'];
 
-export const KILLED = 'in the hands of an agent that was killed';
+export const IN_HAND = 'in hand when an agent was killed, or its workers crashed';
 export const DEVICE_QUEUE = "no room in flannel0's queue (tx_dropped)";
 export const SOCKET_QUEUE = "no room in the socket's queue (SO_RXQ_OVFL)";
 export const CUT = 'lost on the underlay, by the faults made there';
@@ -79,7 +80,7 @@ export function accountFor(measures: Measures): SoakAccount {
     underlayLeg(measures),
     ...nodes.map(decapLeg),
     receivingLeg(measures),
-    ...nodes.filter(({ kills }) => kills === 0).flatMap((node) => ownCounts(node, underlay)),
+    ...nodes.filter(({ interruptions }) => interruptions === 0).flatMap((node) => ownCounts(node, underlay)),
   ];
   const pods = nodes.flatMap((node) => node.pods);
   const overlay = legs.filter(({ name }) => ['hosts', 'encap', 'underlay', 'decap'].includes(name));
@@ -130,7 +131,7 @@ function hostLeg({ name, host, pods }: NodeMeasures): Leg {
   );
 }
 
-function encapLeg({ name, host, agent, kills }: NodeMeasures, { underlay, unpluggedDrops }: Measures): Leg {
+function encapLeg({ name, host, agent, interruptions }: NodeMeasures, { underlay, unpluggedDrops }: Measures): Leg {
   return leg(
     'encap',
     name,
@@ -140,7 +141,7 @@ function encapLeg({ name, host, agent, kills }: NodeMeasures, { underlay, unplug
       ...droppedRows('encap', agent.encap),
       { what: 'no room in a device', packets: sumOf(host, 'eth0.txDropped') - (unpluggedDrops[name] ?? 0) },
     ],
-    kills * ENCAP_BATCH_PACKETS,
+    interruptions * ENCAP_BATCH_PACKETS,
   );
 }
 
@@ -158,8 +159,9 @@ function underlayLeg({ nodes, underlay }: Measures): Leg {
   );
 }
 
-function decapLeg({ name, host, agent, kills }: NodeMeasures): Leg {
-  const noRoom = sumOf(host, 'Udp.RcvbufErrors', 'Udp.MemErrors');
+function decapLeg({ name, host, agent, interruptions }: NodeMeasures): Leg {
+  // The second one is younger than the oldest kernels.
+  const noRoom = sumOf(host, 'Udp.RcvbufErrors') + (host['Udp.MemErrors'] ?? 0);
   return leg(
     'decap',
     name,
@@ -171,7 +173,7 @@ function decapLeg({ name, host, agent, kills }: NodeMeasures): Leg {
       { what: 'wrong checksum', packets: sumOf(host, 'Udp.InErrors') - noRoom },
       ...droppedRows('decap', agent.decap),
     ],
-    kills * DECAP_BATCH_PACKETS,
+    interruptions * DECAP_BATCH_PACKETS,
   );
 }
 
@@ -198,7 +200,7 @@ function receivingLeg({ nodes, programs }: Measures): Leg {
   );
 }
 
-/** An agent that was never killed has counted what the kernel has. */
+/** An agent that was never interrupted has counted what the kernel has. */
 function ownCounts({ name, host, agent }: NodeMeasures, underlay: Tally): Leg[] {
   return [
     leg('own count', name, agent.encap.packets, sumOf(underlay, `nft.sent_${name}`), []),
@@ -206,12 +208,12 @@ function ownCounts({ name, host, agent }: NodeMeasures, underlay: Tally): Leg[] 
   ];
 }
 
-/** @param inHands - packets that may have been in the hands of agents that were killed, at most */
+/** @param inHands - packets that may have been in hand at interruptions, at most */
 function leg(name: Leg['name'], node: string, came: number, wentOn: number, losses: readonly Row[], inHands = 0): Leg {
   const lost = losses.filter(({ packets }) => packets !== 0);
   const rest = came - wentOn - lost.reduce((sum, { packets }) => sum + packets, 0);
   if (rest > 0 && rest <= inHands) {
-    return { name, node, came, wentOn, lost: [...lost, { what: KILLED, packets: rest }], missing: 0 };
+    return { name, node, came, wentOn, lost: [...lost, { what: IN_HAND, packets: rest }], missing: 0 };
   }
   return { name, node, came, wentOn, lost, missing: rest };
 }

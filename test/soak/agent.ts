@@ -4,6 +4,7 @@ import { ControlClient } from '../../src/flannelctl/control-client.js';
 import type { StatusAnswer } from '../../src/observe/control-protocol.js';
 import type { ClusterNode } from '../harness/cluster.js';
 import type { Daemon } from '../harness/daemon.js';
+import { failWorkers, withWorkerFaults } from '../harness/restarts.js';
 import { ServiceManager } from '../harness/service-manager.js';
 import { until } from '../harness/until.js';
 import { residentKib } from '../hostile/counters.js';
@@ -32,6 +33,8 @@ export abstract class Agent {
   kills = 0;
   restarts = 0;
   takeovers = 0;
+  /** Times that each of its packet workers was made to throw. */
+  crashes = 0;
   readonly #memoryKib: number[] = [];
   readonly #descriptors: number[] = [];
   /** The process that was ready when it was asked last, and since when it is not. */
@@ -111,7 +114,7 @@ export class ServiceAgent extends Agent {
    */
   static async start(node: ClusterNode, flags: readonly string[], program: string): Promise<ServiceAgent> {
     await node.running.stop();
-    const manager = new ServiceManager({ program, node, flags });
+    const manager = new ServiceManager({ program, node, flags, environment: withWorkerFaults() });
     await manager.untilReady('start');
     return new ServiceAgent(node, manager);
   }
@@ -132,6 +135,13 @@ export class ServiceAgent extends Agent {
     await this.manager.untilReady('kill');
   }
 
+  /** Makes each of its packet workers throw; the agent starts them again. */
+  async crashWorkers(): Promise<void> {
+    await this.sample();
+    this.crashes++;
+    await failWorkers(this);
+  }
+
   async close(): Promise<void> {
     await this.manager.close();
   }
@@ -148,7 +158,11 @@ export class ServiceAgent extends Agent {
     return new ControlClient(this.manager.controlSocket);
   }
 
-  private get pid(): number {
+  get evidence(): string {
+    return this.log.split('\n').slice(-25).join('\n');
+  }
+
+  get pid(): number {
     const started = this.manager.events.findLast((event) => event.startsWith('started '));
     return Number(started?.split(' ')[1]);
   }

@@ -17,6 +17,11 @@ export interface Scene {
   readonly floodProgram: string;
   /** What eth0 of a node was told to drop while its cable was out, by node. */
   readonly unpluggedDrops: Record<string, number>;
+  /**
+   * Nodes whose agent is being killed, or refused its packets: never both. What it had refused since it was last asked
+   * would go with it, and be more than it can have in hand.
+   */
+  readonly fragile: Set<ClusterNode>;
   /** Leases written and taken away. */
   readonly churned: { written: number; deleted: number };
 }
@@ -45,6 +50,7 @@ const AGENTS: Lane = {
     restart: { weight: 3, happen: restart },
     takeover: { weight: 3, happen: takeOver },
     kill: { weight: 2, happen: kill },
+    crash: { weight: 1, happen: crash },
     watch: { weight: 2, happen: watch },
     burst: { weight: 2, happen: burst },
     flood: { weight: 1, happen: flood },
@@ -88,10 +94,19 @@ async function restart({ agents }: Scene, chance: Chance): Promise<string> {
   return `the agent of ${agent.name} was started anew, with its descriptors from the store`;
 }
 
-async function kill({ agents }: Scene, chance: Chance): Promise<string> {
-  const agent = chance.oneOf(agents.filter((one) => one instanceof ServiceAgent));
+async function kill({ agents, fragile }: Scene, chance: Chance): Promise<string> {
+  const served = agents.filter((one) => one instanceof ServiceAgent);
+  const agent = chance.oneOf(served.filter(({ node }) => !fragile.has(node)));
+  fragile.add(agent.node);
   await agent.kill();
+  fragile.delete(agent.node);
   return `the agent of ${agent.name} was killed, and the next one has its descriptors`;
+}
+
+async function crash({ agents }: Scene, chance: Chance): Promise<string> {
+  const agent = chance.oneOf(agents.filter((one) => one instanceof ServiceAgent));
+  await agent.crashWorkers();
+  return `each packet worker of ${agent.name} threw, and was started again`;
 }
 
 async function takeOver({ agents }: Scene, chance: Chance): Promise<string> {
@@ -219,8 +234,9 @@ async function loseSome({ cluster, underlay }: Scene, chance: Chance): Promise<s
  * A node's cable is pulled. Before that its firewall refuses the tunnel's datagrams, which the agent is told of: what
  * a device without a carrier drops is counted with everything else that it drops then.
  */
-async function unplug({ cluster, underlay, unpluggedDrops }: Scene, chance: Chance): Promise<string> {
-  const node = chance.oneOf(cluster.nodes);
+async function unplug({ cluster, underlay, unpluggedDrops, fragile }: Scene, chance: Chance): Promise<string> {
+  const node = chance.oneOf(cluster.nodes.filter((one) => !fragile.has(one)));
+  fragile.add(node);
   const seconds = absence(chance);
   const dropped = async (): Promise<number> => {
     const { stdout } = await node.namespace.exec('cat', ['/sys/class/net/eth0/statistics/tx_dropped']);
@@ -234,6 +250,7 @@ async function unplug({ cluster, underlay, unpluggedDrops }: Scene, chance: Chan
   await underlay.plugIn(node);
   unpluggedDrops[node.name] = (unpluggedDrops[node.name] ?? 0) + (await dropped()) - before;
   await underlay.allowSending(node);
+  fragile.delete(node);
   return `the cable of ${node.name} was out for ${seconds.toFixed(1)} s`;
 }
 

@@ -79,15 +79,15 @@ function agentTable({ agents }: SoakReport, paint: Paint): string[] {
   return formatTable(
     [
       { title: 'AGENT' },
-      ...['RESTARTS', 'TAKEOVERS', 'KILLS', 'MIB START/END/MOST', 'DESCRIPTORS', 'LOG LINES', 'LAPSES'].map(
+      ...['RESTARTS', 'TAKEOVERS', 'KILLS', 'CRASHES', 'MIB START/END/MOST', 'DESCRIPTORS', 'LOG LINES', 'LAPSES'].map(
         (title) => ({
           title,
           align: RIGHT,
         }),
       ),
     ],
-    agents.map(({ node, restarts, takeovers, kills, memoryKib, descriptors, logLines, lapses }) => [
-      ...[node, ...[restarts, takeovers, kills].map(number), course(memoryKib, 1024), course(descriptors)],
+    agents.map(({ node, restarts, takeovers, kills, crashes, memoryKib, descriptors, logLines, lapses }) => [
+      ...[node, ...[restarts, takeovers, kills, crashes].map(number), course(memoryKib, 1024), course(descriptors)],
       ...[number(logLines), `${lapses.length} (${lapses.reduce((sum, { seconds }) => sum + seconds, 0).toFixed(1)} s)`],
     ]),
     paint,

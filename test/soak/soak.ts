@@ -39,6 +39,7 @@ export interface AgentReport {
   readonly restarts: number;
   readonly takeovers: number;
   readonly kills: number;
+  readonly crashes: number;
   readonly memoryKib: Course;
   readonly descriptors: Course;
   readonly logLines: number;
@@ -96,6 +97,7 @@ class Soak {
       ...{ cluster, underlay, floodProgram, agents: this.agents },
       traffic: new SoakTraffic(pacedTraffic, cluster.pods),
       unpluggedDrops: {},
+      fragile: new Set(),
       churned: { written: 0, deleted: 0 },
     };
     for (const from of cluster.pods) {
@@ -193,12 +195,12 @@ class Soak {
   ): Measures {
     const grown = (name: string): Tally => growth(before.get(name) ?? {}, after.get(name) ?? {});
     return {
-      nodes: this.agents.map(({ node: { name, pods }, ledger, kills }) => ({
+      nodes: this.agents.map(({ node: { name, pods }, ledger, kills, crashes }) => ({
         name,
         host: grown(name),
         pods: pods.map((pod) => grown(pod.name)),
         agent: ledger.total(),
-        kills,
+        interruptions: kills + crashes,
       })),
       underlay: grown('underlay'),
       programs: {
@@ -262,7 +264,7 @@ class Soak {
 }
 
 function reportOf(agent: Agent): AgentReport {
-  const { name, restarts, takeovers, kills, memoryKib, descriptors, lapses, log } = agent;
+  const { name, restarts, takeovers, kills, crashes, memoryKib, descriptors, lapses, log } = agent;
   const logLines = log.split('\n').filter((line) => line !== '').length;
-  return { node: name, restarts, takeovers, kills, memoryKib, descriptors, lapses, logLines };
+  return { node: name, restarts, takeovers, kills, crashes, memoryKib, descriptors, lapses, logLines };
 }

@@ -98,7 +98,7 @@ describe('under traffic', { skip: noCompiler }, () => {
     const daemon = await node.start([], { environment: withWorkerFaults() });
     const account = await underTraffic(cluster, programs, async () => {
       // The second time they are waited for.
-      for (let time = 0; time < 2; time++) await failWorkers(node);
+      for (let time = 0; time < 2; time++) await failWorkers(node.running);
     });
     assert.ok(account.there.lost <= 2 * HANDFUL && account.back.lost <= 2 * HANDFUL, JSON.stringify(account));
     assertOrderAndStream(account);

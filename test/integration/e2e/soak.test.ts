@@ -9,7 +9,7 @@ import { paintFor } from '../../../src/flannelctl/paint.js';
 
 /** In the one lane and in the other. */
 const SCRIPT = [
-  ['burst', 'restart', 'takeover', 'kill', 'flood', 'watch'],
+  ['burst', 'restart', 'takeover', 'kill', 'crash', 'flood', 'watch'],
   ['churn', 'store-crashes', 'store-unreachable', 'tunnel-cut', 'unplugged'],
 ];
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { accountFor, KILLED, type Measures, type NodeMeasures } from '../../soak/account.js';
+import { accountFor, IN_HAND, type Measures, type NodeMeasures } from '../../soak/account.js';
 import { Ledger, parseLastWords } from '../../soak/ledger.js';
 import { growth, parseDevices, parseSnmp, sumOf, sumOfDevices, type Tally } from '../../soak/tally.js';
 
@@ -33,7 +33,7 @@ function measures(change: { sender?: Partial<NodeMeasures>; receiver?: Tally } =
     host: { ...host, 'flannel0.rxPackets': 0, 'flannel0.txPackets': 993, 'flannel0.txDropped': 7 },
     pods: [{ ...pod, 'eth0.txPackets': 1000, 'Ip.InReceives': 0 }],
     agent: { encap: { packets: 990, bytes: 0, dropped: { 'send-failed': 3 } }, decap: nothing },
-    kills: 0,
+    interruptions: 0,
     ...change.sender,
   };
   const receiver: NodeMeasures = {
@@ -46,7 +46,7 @@ function measures(change: { sender?: Partial<NodeMeasures>; receiver?: Tally } =
     },
     pods: [{ ...pod, 'eth0.txPackets': 0, 'Ip.InReceives': 982 }],
     agent: { encap: nothing, decap: { packets: 982, bytes: 0, dropped: {} } },
-    kills: 0,
+    interruptions: 0,
   };
   return {
     nodes: [sender, receiver],
@@ -81,12 +81,16 @@ describe('the account of a soak', () => {
 
   test('takes what a killed agent cannot have counted for what it had in its hands, within a batch', () => {
     const agent = { ...measures().nodes[0].agent, encap: { packets: 900, bytes: 0, dropped: {} } };
-    const { missing, fate } = accountFor(measures({ sender: { agent, kills: 1 } }));
+    const { missing, fate } = accountFor(measures({ sender: { agent, interruptions: 1 } }));
     assert.equal(missing, 0);
-    assert.equal(fate.find(({ what }) => what === KILLED)?.packets, 3);
+    assert.equal(fate.find(({ what }) => what === IN_HAND)?.packets, 3);
     assert.notEqual(accountFor(measures({ sender: { agent } })).missing, 0, 'nobody was killed');
     const host = { ...measures().nodes[0].host, 'flannel0.txPackets': 1200 };
-    assert.notEqual(accountFor(measures({ sender: { agent, host, kills: 1 } })).missing, 0, 'more than a batch');
+    assert.notEqual(
+      accountFor(measures({ sender: { agent, host, interruptions: 1 } })).missing,
+      0,
+      'more than a batch',
+    );
   });
 });
 
