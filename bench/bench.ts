@@ -13,7 +13,7 @@ import { describeMachine } from './machine.js';
 import { MEASURES, OPTIONAL_MEASURES } from './measures/index.js';
 import { STANDARD_CONTENDERS, type BenchOptions, type StandardContender } from './options.js';
 import { clock, type Progress } from './progress.js';
-import { readResults, writeReport } from './report/files.js';
+import { readResults, requireWritable, writeReport } from './report/files.js';
 import { goalTable } from './report/goals.js';
 import { circumstances, method, offloadLines, offloadState } from './report/markdown.js';
 import { publish } from './report/publish.js';
@@ -32,12 +32,13 @@ export async function bench(options: BenchOptions, progress: Progress, signal: A
   const { output, append, render } = options;
   const startedAt = new Date();
   const earlier = output !== undefined && (append || render) ? await readResults(output) : undefined;
+  const folder = output ?? join(ROOT, 'bench/results', folderName(startedAt));
+  await requireWritable(folder);
   const now = render ? undefined : await measure(options, startedAt, earlier, progress, signal);
   const results = now === undefined || earlier === undefined ? (now ?? earlier) : appendResults(earlier, now);
   if (results === undefined) throw new RangeError('there are neither new results nor old ones');
   process.stdout.write(`${reportLines(results).join('\n')}\n`);
 
-  const folder = output ?? join(ROOT, 'bench/results', folderName(startedAt));
   for (const complaint of await writeReport(folder, results)) progress.note(complaint);
   if (options.publish) await publish(ROOT, results);
   process.stdout.write(`Took ${clock(progress.seconds)}; report, plots and all figures are in ${folder}\n`);

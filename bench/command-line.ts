@@ -6,6 +6,7 @@ import { complaint } from '../src/flannelctl/complaint.js';
 /**
  * Reads a command line (without `node` and the script's name).
  * @param print - takes the help's text
+ * @param environment - tells which options npm has kept for itself
  * @returns the command with its options; `undefined` when help was asked for and printed
  * @throws UsageError
  */
@@ -13,7 +14,9 @@ export function parseCommandLine(
   command: Command,
   args: readonly string[],
   print: (text: string) => void,
+  environment: NodeJS.ProcessEnv = process.env,
 ): Command | undefined {
+  refuseOptionsOfNpm(command, environment);
   command
     .allowExcessArguments(false)
     .exitOverride()
@@ -25,6 +28,15 @@ export function parseCommandLine(
     if (error.exitCode === 0) return undefined;
     throw new UsageError(`${complaint(error)}; see --help`);
   }
+}
+
+/** `npm run bench --quick` makes `--quick` a setting of npm's own, which the programs that it runs see as `npm_config_quick`. */
+function refuseOptionsOfNpm(command: Command, environment: NodeJS.ProcessEnv): void {
+  const kept = command.options.find((option) => environment[`npm_config_${option.name().replaceAll('-', '_')}`]);
+  if (kept === undefined) return;
+  throw new UsageError(
+    `npm took ${kept.long} for an option of its own: put "--" before it: ${command.name()} ${kept.long} …`,
+  );
 }
 
 /** A parser of whole numbers. */

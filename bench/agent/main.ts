@@ -1,5 +1,6 @@
 /** `npm run bench:agent`: what the agent costs beside the packets: its start, its memory, how late it learns of a change. */
 import { Command } from 'commander';
+import { UsageError } from '../../src/errors.js';
 import { count, parseCommandLine } from '../command-line.js';
 import { describeMachine } from '../machine.js';
 import { runProgram } from '../program.js';
@@ -39,8 +40,9 @@ Exit status: 0 done, 1 it failed, 2 the command line is wrong.`;
 process.exitCode = await runProgram('bench:agent', async (signal) => {
   const command = parseCommandLine(buildCommand(), process.argv.slice(2), (text) => void process.stdout.write(text));
   if (command === undefined) return 0;
-  requireBenchMachine();
   const { seconds, leases, changes } = command.opts<AgentBenchOptions>();
+  if (seconds === 0 && leases === 0) throw new UsageError('--seconds 0 and --leases 0 leave nothing to measure');
+  requireBenchMachine();
   const progress = new Progress();
   const print = (line: string): void => {
     progress.clear();

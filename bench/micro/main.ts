@@ -6,7 +6,7 @@ import benny from 'benny';
 import { Command } from 'commander';
 import { UsageError } from '../../src/errors.js';
 import { parseCommandLine } from '../command-line.js';
-import { runProgram } from '../program.js';
+import { reportErrors } from '../program.js';
 import { bytesPerOperation } from './allocations.js';
 import { measureNative } from './native-subjects.js';
 import type { Row } from './row.js';
@@ -93,7 +93,7 @@ function print(rows: readonly Row[]): void {
   process.stdout.write(`${lines.join('\n')}\n`);
 }
 
-process.exitCode = await runProgram('bench:micro', async () => {
+process.exitCode = await reportErrors('bench:micro', async () => {
   const command = parseCommandLine(buildCommand(), process.argv.slice(2), (text) => void process.stdout.write(text));
   if (command === undefined) return 0;
   const words = command.args;

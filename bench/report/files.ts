@@ -1,7 +1,7 @@
 /** The files of a run: results.json, report.md, and a plot of each measure. */
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { FlannelError, UsageError, errorMessage } from '../../src/errors.js';
 import { RESULTS_FORMAT, type Results } from '../results.js';
 import { markdownReport } from './markdown.js';
@@ -44,6 +44,33 @@ export async function writeReport(
   } catch (error) {
     throw new FlannelError('HOST', `cannot write the results: ${errorMessage(error)}`);
   }
+}
+
+/**
+ * Finds out whether {@link writeReport} could write into a folder, before hours are spent on what it is to hold; leaves nothing.
+ * @throws UsageError when it could not
+ */
+export async function requireWritable(folder: string): Promise<void> {
+  const made: string[] = [];
+  try {
+    // One by one: Node's recursive mkdir never returns where the kernel denies a folder with ENOENT, as in /proc.
+    for (const missing of missingFolders(resolve(folder))) {
+      await mkdir(missing);
+      made.push(missing);
+    }
+    const attempt = join(folder, '.writable');
+    await writeFile(attempt, '');
+    await rm(attempt);
+  } catch (error) {
+    throw new UsageError(`--output ${folder} cannot be written to: ${errorMessage(error)}`);
+  } finally {
+    for (const folder of made.reverse()) await rmdir(folder);
+  }
+}
+
+/** Those on a folder's way that are not there, the outermost first. */
+function missingFolders(folder: string): string[] {
+  return existsSync(folder) ? [] : [...missingFolders(dirname(folder)), folder];
 }
 
 /** The results that a folder has. @throws UsageError when there are none that this program can read */

@@ -213,7 +213,7 @@ export const FLAGS = {
   'disable-offload': {
     ...list<OffloadName>(
       own(
-        'Offloads of the kernel not to use, for debugging and comparison, separated by commas; all: none. `flannelctl status` shows ' +
+        'Offloads of the kernel not to use, for debugging and comparison, separated by commas; all leaves out every one. `flannelctl status` shows ' +
           `which are in use. They are ${OFFLOADS.map(({ name }) => name).join(', ')}.`,
       ),
       'NAME[,NAME...]',

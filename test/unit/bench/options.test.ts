@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Command } from 'commander';
+import { parseCommandLine } from '../../../bench/command-line.js';
 import { parseCompareOptions } from '../../../bench/compare-options.js';
 import { parseOptions, type BenchOptions } from '../../../bench/options.js';
 import { UsageError } from '../../../src/errors.js';
@@ -102,6 +104,20 @@ test('help goes to whoever asked for it, and nothing is run', () => {
     undefined,
   );
   for (const option of ['--quick', '--ladder', '--peer', '--append']) assert.ok(printed.includes(option), option);
+});
+
+test('an option that npm took for its own is not left out silently', () => {
+  const command = (): Command => new Command('npm run bench --').option('--quick').option('--rounds <count>');
+  for (const [setting, option] of [
+    ['npm_config_quick', '--quick'],
+    ['npm_config_rounds', '--rounds'],
+  ]) {
+    assert.throws(
+      () => parseCommandLine(command(), [], ignore, { [setting]: 'true' }),
+      (error) => error instanceof UsageError && error.message.includes(`npm run bench -- ${option}`),
+    );
+  }
+  assert.equal(parseCommandLine(command(), ['--quick'], ignore, { npm_config_loglevel: 'error' })?.opts().quick, true);
 });
 
 test('a comparison needs a revision or a trace, and rounds enough for an interval', () => {

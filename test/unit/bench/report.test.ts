@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { appendResults, requireSameSetting } from '../../../bench/append.js';
 import { comparisonLines } from '../../../bench/compare.js';
 import { readReport } from '../../../bench/measures/iperf.js';
-import { readResults, writeReport } from '../../../bench/report/files.js';
+import { readResults, requireWritable, writeReport } from '../../../bench/report/files.js';
 import { formatFigure, formatRange, formatRatio } from '../../../bench/report/format.js';
 import { goalTable } from '../../../bench/report/goals.js';
 import { markdownReport } from '../../../bench/report/markdown.js';
@@ -133,6 +133,25 @@ test('the files of a run can be read back, and the plot is a picture', async () 
       assert.match(complaints[0], /no PNG can be made here/);
     }
     await assert.rejects(readResults(join(folder, 'none')), UsageError);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('a folder that cannot be written to is told beforehand, and looking leaves nothing', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'bench-writable-'));
+  try {
+    await requireWritable(join(folder, 'new', 'inner'));
+    await requireWritable(folder);
+    assert.deepEqual(readdirSync(folder), []);
+    writeFileSync(join(folder, 'file'), 'kept');
+    for (const wrong of [join(folder, 'file'), join(folder, 'file', 'inner'), '/proc/none']) {
+      await assert.rejects(
+        requireWritable(wrong),
+        (error) => error instanceof UsageError && error.message.startsWith(`--output ${wrong} cannot be written to: `),
+      );
+    }
+    assert.equal(readFileSync(join(folder, 'file'), 'utf8'), 'kept');
   } finally {
     rmSync(folder, { recursive: true });
   }
