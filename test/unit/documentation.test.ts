@@ -68,6 +68,23 @@ test('every fault of the lab is in its page, and no other', () => {
   assert.deepEqual(named, [...FAULT_NAMES]);
 });
 
+test('the figures of the overview are those of the published results', () => {
+  const section = read('README.md').split('## How fast')[1].split('\n## ')[0];
+  const goals = read('docs/performance.md').split('### Goals')[1];
+  const rows = [...section.matchAll(/^\| ([^|]+) \| ([\d.]+ ×)? ?\| ([\d.]+ ×)? ?\|$/gm)];
+  assert.equal(rows.length, section.split('\n').filter((line) => / × \|/.test(line) && /\d/.test(line)).length);
+  for (const [, what, ofVxlan, ofFlannel] of rows) {
+    for (const [base, ratio] of [
+      ['vxlan', ofVxlan],
+      ["flannel's udp", ofFlannel],
+    ] as const) {
+      if (ratio === undefined) continue;
+      const goal = goals.split('\n').find((line) => line.startsWith(`| ${what} | `) && line.includes(` × ${base} | `));
+      assert.ok(goal?.includes(` | ${ratio} | `), `${what}, of ${base}: ${ratio}`);
+    }
+  }
+});
+
 test('links between the pages lead somewhere', () => {
   const pages = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => join('docs', name))];
   for (const page of pages.filter((name) => name.endsWith('.md'))) {
