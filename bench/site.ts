@@ -5,6 +5,7 @@
  *     pod1 ── cni0 ─ node1 ══ eth0 ════════ eth0 ══ node2 ─ cni0 ── pod2
  *                  mgmt0 └── (etcd, for those that need it) ──┘ mgmt0
  */
+import type { ChildProcess } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EtcdServer } from '../src/lab/etcd-server.js';
@@ -13,7 +14,7 @@ import type { Endpoint, PodSubnet } from './contenders/contender.js';
 
 export const UNDERLAY_MTU_BYTES = 1500;
 const STORE_ADDRESS = '192.168.65.1';
-const STORE_PORT = 2379;
+export const STORE_PORT = 2379;
 
 /** A machine of a site. */
 export interface SiteNode {
@@ -130,6 +131,16 @@ export class Store {
     await this.namespace.connect(`node${number}`, node, 'mgmt0');
     await this.namespace.joinBridge(`node${number}`, 'br0');
     await node.addAddress('mgmt0', `192.168.65.${number + 1}/24`);
+  }
+
+  /** Has nftables change something where the store is, by `nft -f`. */
+  async nft(rules: string): Promise<void> {
+    await this.namespace.exec('nft', ['-f', '-'], { input: rules });
+  }
+
+  /** Starts a program there, which ends with this process or the namespace. */
+  spawn(command: string, args: readonly string[]): ChildProcess {
+    return this.namespace.spawn('setpriv', ['--pdeathsig', 'KILL', command, ...args]);
   }
 
   async dispose(): Promise<void> {

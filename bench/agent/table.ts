@@ -68,7 +68,7 @@ export function measureTable({ leases, changes, progress, signal }: TableOptions
 }
 
 /** Leases that the agent forwards to; `undefined` before it answers. */
-async function tableLeases(daemon: Daemon): Promise<number | undefined> {
+export async function tableLeases(daemon: Daemon): Promise<number | undefined> {
   if (!daemon.running) throw new Error(daemon.evidence);
   return daemon.status().then(
     ({ backend }) => backend?.table.leases,

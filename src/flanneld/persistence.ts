@@ -15,7 +15,7 @@ export interface PersistOptions {
 
 /**
  * Tries until it works: after a bad configuration every second, since someone is repairing it; after other failures
- * with a back-off of 1 to 5 seconds, spread out so that a whole cluster does not come back to the store at once.
+ * with a growing back-off, spread out so that a whole cluster does not come back to the store at once.
  * @throws whatever is not transient; the signal's reason when it aborts
  */
 export async function persist<T>(attempt: () => Promise<T>, options: PersistOptions): Promise<T> {
@@ -35,6 +35,8 @@ export async function persist<T>(attempt: () => Promise<T>, options: PersistOpti
 /** How long to wait after the n-th failure in a row; `chance` is a random number from 0 to 1. */
 export function retryDelayMs(code: ErrorCode, failures: number, chance: number): number {
   if (code === 'CONFIG') return 1000;
+  // The store that is back is to be noticed within two seconds.
+  if (code === 'STORE') return Math.min(750, 100 * 2 ** (failures - 1)) * (0.5 + 0.5 * chance);
   const ceilingMs = Math.min(5000, 1000 * 1.5 ** (failures - 1));
   return ceilingMs * (0.8 + 0.2 * chance);
 }

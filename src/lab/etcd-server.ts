@@ -3,7 +3,7 @@
  *
  * Beside its TCP addresses the server listens on a unix socket in its folder. That is how it is asked whether it is
  * healthy and how it is administered, so both work from outside the network namespace it runs in, and whatever TLS the
- * TCP addresses demand. Its peer address is a unix socket as well: a lone member talks to nobody.
+ * TCP addresses demand. A lone server's peer address is a unix socket as well: it talks to nobody.
  */
 import { spawn as spawnProcess, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, readFileSync } from 'node:fs';
@@ -37,13 +37,23 @@ export interface EtcdServerOptions {
    * however this one dies.
    */
   readonly outlivesParent?: boolean;
+  /** Its place in a cluster of several; alone by default. */
+  readonly member?: ClusterMember;
   /** Further flags of etcd, such as `--auth-token-ttl=2`. */
   readonly extraArguments?: readonly string[];
+}
+
+/** One of several servers that are a cluster together. */
+export interface ClusterMember {
+  readonly name: string;
+  /** `http://ADDRESS:PORT` of every member for the others, this one's among them, by name. */
+  readonly peers: Readonly<Record<string, string>>;
 }
 
 /** The socket for clients, in the server's folder. */
 export const CLIENT_SOCKET = 'client:0';
 const PEER_SOCKET = 'peer:0';
+const ALONE: ClusterMember = { name: 'flannel', peers: { flannel: `unix://${PEER_SOCKET}` } };
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 10_000;
 const PORT_ATTEMPTS = 5;
@@ -66,7 +76,7 @@ export class EtcdServer extends EtcdGateway {
   }
 
   /**
-   * Starts a server and waits until it says that it is healthy.
+   * Starts a server and waits until it says that it is healthy, which needs most of its cluster's members.
    * @throws FlannelError `LAB` when etcd is not installed, ends early or does not become healthy within a minute.
    */
   static async start(options: EtcdServerOptions = {}): Promise<EtcdServer> {
@@ -166,17 +176,20 @@ export class EtcdServer extends EtcdGateway {
   private spawnEtcd(): void {
     const etcd = findEtcd();
     const { tls, spawn = spawnProcess, outlivesParent = false, extraArguments = [] } = this.options;
+    const { name, peers } = this.options.member ?? ALONE;
     const listen = [...this.endpoints, `unix://${CLIENT_SOCKET}`].join(',');
     const args = [
-      '--name=flannel',
+      `--name=${name}`,
       '--data-dir=data',
       '--logger=zap',
       '--log-outputs=stderr',
       `--listen-client-urls=${listen}`,
       `--advertise-client-urls=${this.endpoints.join(',')}`,
-      `--listen-peer-urls=unix://${PEER_SOCKET}`,
-      `--initial-advertise-peer-urls=unix://${PEER_SOCKET}`,
-      `--initial-cluster=flannel=unix://${PEER_SOCKET}`,
+      `--listen-peer-urls=${peers[name]}`,
+      `--initial-advertise-peer-urls=${peers[name]}`,
+      `--initial-cluster=${Object.entries(peers)
+        .map(([member, url]) => `${member}=${url}`)
+        .join(',')}`,
       ...(tls === undefined ? [] : [`--cert-file=${tls.certFile}`, `--key-file=${tls.keyFile}`]),
       ...(tls?.clientCaFile === undefined ? [] : ['--client-cert-auth', `--trusted-ca-file=${tls.clientCaFile}`]),
       ...extraArguments,

@@ -2,26 +2,27 @@
  * One etcd cluster behind a list of endpoints.
  *
  * Messages and service clients are etcd3's; which endpoint is asked, for how long and with which token is decided here,
- * because etcd3's own pool picks endpoints at random (so that a dead one costs time again and again), has no limit on
- * how long a call may take, tears down a host's other streams when one fails, and cannot send the `hasleader` metadata.
+ * and when it is connected to in `Endpoint`: etcd3's own pool picks endpoints at random (so that a dead one costs time
+ * again and again), has no limit on how long a call may take, tears down a host's other streams when one fails, and
+ * cannot send the `hasleader` metadata.
  *
  * The endpoint that answered last is asked first; when it fails, the next one is tried at once, each at most once a call.
  */
 import { setMaxListeners } from 'node:events';
-import { connectivityState, Metadata, status } from '@grpc/grpc-js';
+import { Metadata, status } from '@grpc/grpc-js';
 import type { CallOptions, Client, ClientDuplexStream } from '@grpc/grpc-js';
 import type * as rpc from 'etcd3';
-import { Host } from 'etcd3/lib/connection-pool.js';
 import { errorMessage } from '../../errors.js';
 import { systemClock } from '../../clock.js';
 import type { StoreObserver, StoreOperation } from '../subnet-manager.js';
-import { grpcOptions, unary, unreachable } from './grpc-call.js';
+import { Endpoint } from './endpoint.js';
+import { unary, unreachable } from './grpc-call.js';
+import { Link } from './link.js';
+import type { ServiceName } from './link.js';
 import type { EtcdTarget, EtcdTimings } from './options.js';
 import { isAuthDisabled, isEndpointFailure, isTokenFailure, storeError } from './store-error.js';
 import type { EndpointFailure, StoreError } from './store-error.js';
 import type { CallContext, Calls, OpenStream, StoreConnection, Streams } from './store-connection.js';
-
-type ServiceName = keyof typeof rpc.Services;
 
 const SERVICES: Readonly<Record<keyof Calls | keyof Streams, ServiceName>> = {
   range: 'KV',
@@ -36,9 +37,9 @@ const SERVICES: Readonly<Record<keyof Calls | keyof Streams, ServiceName>> = {
 
 type StreamMethod = (metadata: Metadata, options: CallOptions) => ClientDuplexStream<unknown, unknown>;
 
-interface Endpoint {
+interface Server {
   readonly target: EtcdTarget;
-  readonly host: Host;
+  readonly endpoint: Endpoint<Link>;
   /** Whether it has answered a call, so that its URL is right. */
   answered: boolean;
 }
@@ -50,28 +51,32 @@ export interface ConnectionOptions {
   readonly password?: () => string;
   readonly timings: EtcdTimings;
   readonly observer?: StoreObserver;
+  /** From 0 up to but not including 1; decides whom this node asks first, so that not all nodes ask the same. */
+  readonly random?: () => number;
 }
 
 export class EtcdConnection implements StoreConnection {
   readonly clock = systemClock;
-  private readonly endpoints: readonly Endpoint[];
-  /** The endpoint to ask first. */
-  private preferred = 0;
+  private readonly servers: readonly Server[];
+  /** Whom to ask first. */
+  private preferred: number;
   /** Empty when etcd runs without authentication; `undefined` until asked. */
   private token: Promise<string> | undefined;
   /** Aborted by `close`: the limit of what several callers wait for together. */
   private readonly lifetime = new AbortController();
 
   constructor(private readonly options: ConnectionOptions) {
-    this.endpoints = options.targets.map((target) => ({
+    const { targets, timings, random = Math.random } = options;
+    this.servers = targets.map((target) => ({
       target,
-      host: new Host(target.address, target.credentials, grpcOptions(options.timings, target)),
+      endpoint: new Endpoint({ clock: this.clock, random, dial: () => new Link(target, timings) }),
       answered: false,
     }));
+    this.preferred = Math.floor(random() * targets.length);
   }
 
   get names(): string[] {
-    return this.endpoints.map(({ target }) => target.endpoint);
+    return this.servers.map(({ target }) => target.endpoint);
   }
 
   get requestTimeoutMs(): number {
@@ -81,9 +86,9 @@ export class EtcdConnection implements StoreConnection {
   /** On whichever endpoint answers. */
   async call<M extends keyof Calls>(method: M, request: Calls[M][0], context: CallContext): Promise<Calls[M][1]> {
     const timeoutMs = context.timeoutMs ?? this.options.timings.requestTimeoutMs;
-    const send = async (client: Client, metadata: Metadata, endpoint: Endpoint) => {
+    const send = async (client: Client, metadata: Metadata, server: Server) => {
       const answer = await unary(client, method, request, metadata, timeoutMs, context.signal);
-      endpoint.answered = true;
+      server.answered = true;
       return answer;
     };
     return this.counted(context, () => this.withToken(method, context.signal, send)) as Promise<Calls[M][1]>;
@@ -104,9 +109,9 @@ export class EtcdConnection implements StoreConnection {
 
   streamFailed(endpoint: string, error: unknown): StoreError {
     if (isTokenFailure(error) || isPermissionDenied(error)) this.token = undefined;
-    const index = this.endpoints.findIndex(({ target }) => target.endpoint === endpoint);
+    const index = this.servers.findIndex(({ target }) => target.endpoint === endpoint);
     if (isEndpointFailure(error)) this.avoid(index);
-    return storeError([{ endpoint, error, hadAnswered: this.endpoints[index].answered }]);
+    return storeError([failureOf(this.servers[index], error)]);
   }
 
   count(operation: StoreOperation, error?: unknown): void {
@@ -116,7 +121,7 @@ export class EtcdConnection implements StoreConnection {
 
   close(): void {
     this.lifetime.abort();
-    for (const { host } of this.endpoints) host.close();
+    for (const { endpoint } of this.servers) endpoint.close();
   }
 
   private async counted<T>(context: CallContext, ask: () => Promise<T>): Promise<T> {
@@ -134,22 +139,24 @@ export class EtcdConnection implements StoreConnection {
   private async withToken<T>(
     method: keyof Calls | keyof Streams,
     signal: AbortSignal,
-    use: (client: Client, metadata: Metadata, endpoint: Endpoint) => Promise<T>,
+    use: (client: Client, metadata: Metadata, server: Server) => Promise<T>,
   ): Promise<T> {
     // Many calls may hang on one signal, and all let go of it.
     setMaxListeners(0, signal);
     for (let renewed = false; ; renewed = true) {
-      const token = await this.currentToken();
+      const login = this.currentToken();
+      const token = await login;
       try {
-        return await this.failover(method, signal, (endpoint) => {
+        return await this.failover(method, signal, (client, server) => {
           const metadata = new Metadata();
           if (token !== '') metadata.set('token', token);
-          return use(endpoint.host.getServiceClient(SERVICES[method]), metadata, endpoint);
+          return use(client, metadata, server);
         });
       } catch (error) {
         const cause = error instanceof Error ? error.cause : undefined;
         if (renewed || this.options.username === undefined || !isTokenFailure(cause)) throw error;
-        this.token = undefined;
+        // Another call may have logged in meanwhile.
+        if (this.token === login) this.token = undefined;
       }
     }
   }
@@ -160,17 +167,8 @@ export class EtcdConnection implements StoreConnection {
     if (this.token !== undefined) return this.token;
     const { signal } = this.lifetime;
     const context = { operation: 'authenticate', signal } as const;
-    const ask = ({ host }: Endpoint) => {
-      const client = host.getServiceClient('Auth');
-      return unary(
-        client,
-        'authenticate',
-        { name, password: password() },
-        new Metadata(),
-        timings.requestTimeoutMs,
-        signal,
-      );
-    };
+    const ask = (client: Client) =>
+      unary(client, 'authenticate', { name, password: password() }, new Metadata(), timings.requestTimeoutMs, signal);
     const token = this.counted(context, () => this.failover('authenticate', signal, ask)).then(
       (answer) => (answer as rpc.IAuthenticateResponse).token,
       (error: unknown) => {
@@ -183,29 +181,28 @@ export class EtcdConnection implements StoreConnection {
     return token;
   }
 
-  /** Asks one endpoint after the other, beginning with the preferred one, until one gives an answer. */
+  /** Asks one server after the other, beginning with the preferred one, until one gives an answer. */
   private async failover<T>(
     method: keyof Calls | keyof Streams,
     signal: AbortSignal,
-    ask: (endpoint: Endpoint) => Promise<T>,
+    ask: (client: Client, server: Server) => Promise<T>,
   ): Promise<T> {
     // In the operator's order, whichever was asked first, so that the same trouble always reads the same.
     const failures: EndpointFailure[] = [];
     const first = this.preferred;
-    for (let turn = 0; turn < this.endpoints.length; turn++) {
-      const index = (first + turn) % this.endpoints.length;
-      const endpoint = this.endpoints[index];
+    for (let turn = 0; turn < this.servers.length; turn++) {
+      const index = (first + turn) % this.servers.length;
+      const server = this.servers[index];
       try {
         signal.throwIfAborted();
-        if (this.lifetime.signal.aborted) throw new Error('the connection was closed');
-        await this.connected(endpoint, SERVICES[method], signal);
-        const answer = await ask(endpoint);
+        const link = await this.connected(server, signal);
+        const answer = await ask(link.client(SERVICES[method]), server);
         this.preferred = index;
         return answer;
       } catch (error) {
         signal.throwIfAborted();
-        failures[index] = { endpoint: endpoint.target.endpoint, error, hadAnswered: endpoint.answered };
-        // A refusal is an answer, and the last word; the failures of other endpoints before it no longer matter.
+        failures[index] = failureOf(server, error);
+        // A refusal is an answer, and the last word; the failures of other servers before it no longer matter.
         if (!isEndpointFailure(error)) throw storeError([failures[index]]);
         this.avoid(index);
       }
@@ -214,29 +211,37 @@ export class EtcdConnection implements StoreConnection {
   }
 
   private avoid(index: number): void {
-    if (index === this.preferred) this.preferred = (index + 1) % this.endpoints.length;
+    if (index === this.preferred) this.preferred = (index + 1) % this.servers.length;
   }
 
-  /** Waits until the connection stands or has failed; a call on a failed one says at once why. */
-  private async connected({ host }: Endpoint, service: ServiceName, signal: AbortSignal): Promise<void> {
-    const channel = host.getServiceClient(service).getChannel();
+  /** Waits for a connection, not so long where there is another server to ask. */
+  private connected({ endpoint }: Server, signal: AbortSignal): Promise<Link> {
     const { connectTimeoutMs, requestTimeoutMs } = this.options.timings;
-    const deadline = Date.now() + (this.endpoints.length > 1 ? connectTimeoutMs : requestTimeoutMs);
-    for (;;) {
-      const state = channel.getConnectivityState(true);
-      if (state !== connectivityState.IDLE && state !== connectivityState.CONNECTING) return;
-      await new Promise<void>((resolve) => {
-        const aborted = () => resolve();
-        signal.addEventListener('abort', aborted, { once: true });
-        channel.watchConnectivityState(state, deadline, () => {
-          signal.removeEventListener('abort', aborted);
-          resolve();
-        });
-      });
-      signal.throwIfAborted();
-      if (Date.now() >= deadline) throw unreachable('no answer to the connection attempt');
-    }
+    const patienceMs = this.servers.length > 1 ? connectTimeoutMs : requestTimeoutMs;
+    return new Promise((resolve, reject) => {
+      const over = (): void => {
+        forget();
+        signal.removeEventListener('abort', aborted);
+      };
+      const fail = (error: Error): void => {
+        over();
+        reject(error);
+      };
+      const aborted = (): void => fail(signal.reason as Error);
+      const forget = this.clock.after(patienceMs, () => fail(unreachable('no answer to the connection attempt')));
+      signal.addEventListener('abort', aborted, { once: true });
+      endpoint.connected().then((link) => {
+        over();
+        resolve(link);
+      }, fail);
+    });
   }
+}
+
+/** For a message about a server that failed. */
+function failureOf({ target, answered: hadAnswered }: Server, error: unknown): EndpointFailure {
+  const { endpoint, certificateTrouble } = target;
+  return { endpoint, error, hadAnswered, certificateTrouble };
 }
 
 function isPermissionDenied(error: unknown): boolean {

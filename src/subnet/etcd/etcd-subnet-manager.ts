@@ -48,10 +48,11 @@ export const LEASE_TTL_SECONDS = 86_400;
  * @throws UsageError when an endpoint makes no sense or a TLS file cannot be used
  */
 export function createEtcdSubnetManager(options: EtcdSubnetManagerOptions): SubnetManager {
-  const { username, observer } = options;
+  const { username, observer, random, logger } = options;
   const password = passwordSource(options);
   const timings = { ...DEFAULT_TIMINGS, ...options.timings };
-  const connection = new EtcdConnection({ targets: etcdTargets(options), username, password, timings, observer });
+  const targets = etcdTargets(options, logger);
+  const connection = new EtcdConnection({ targets, username, password, timings, observer, random });
   return createSubnetManagerOn(connection, options);
 }
 

@@ -25,7 +25,7 @@ export interface FollowOptions extends Pick<WatchOptions, 'key' | 'rangeEnd' | '
 export async function follow(options: FollowOptions, signal: AbortSignal): Promise<void> {
   const { connection, key, rangeEnd, events } = options;
   const { clock } = connection;
-  const backoff = new Backoff(undefined, undefined, options.random);
+  const backoff = new Backoff(options.random);
   while (!signal.aborted) {
     let openedAt: number | undefined;
     try {

@@ -38,10 +38,9 @@ export function grpcOptions(timings: EtcdTimings, { serverName }: EtcdTarget): C
     'grpc.max_receive_message_length': 16 * 1024 * 1024,
     'grpc.keepalive_time_ms': timings.keepaliveMs,
     'grpc.keepalive_timeout_ms': timings.keepaliveTimeoutMs,
-    // gRPC's own back-off grows to two minutes, in which every call fails without being tried.
-    'grpc.initial_reconnect_backoff_ms': 100,
-    'grpc.min_reconnect_backoff_ms': 100,
-    'grpc.max_reconnect_backoff_ms': 2_000,
+    // A connection that two channels share could not be given up by one of them.
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.enable_channelz': 0,
     // An etcd is a neighbour: no proxy of the environment, and no service configuration from DNS.
     'grpc.enable_http_proxy': 0,
     'grpc.service_config_disable_resolution': 1,

@@ -1,10 +1,11 @@
 /** How etcd is reached: the flags of flanneld, checked once and turned into targets and credentials. */
-import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
-import { checkServerIdentity, rootCertificates } from 'node:tls';
+import { checkServerIdentity } from 'node:tls';
 import { credentials } from '@grpc/grpc-js';
 import type { ChannelCredentials, VerifyOptions } from '@grpc/grpc-js';
-import { errorMessage, UsageError } from '../../errors.js';
+import { UsageError } from '../../errors.js';
+import type { Logger } from '../../log.js';
+import { TlsFiles } from './tls-files.js';
 
 /** flannel's `--etcd-…` flags. */
 export interface EtcdOptions {
@@ -25,7 +26,7 @@ export interface EtcdOptions {
 export interface EtcdTimings {
   /** How long one call to one endpoint may take. */
   readonly requestTimeoutMs: number;
-  /** How long a connection may take to stand while another endpoint is left to try. */
+  /** How long a server may take to accept a connection, and how long that is waited for while there is another. */
   readonly connectTimeoutMs: number;
   /** Pings on a connection in use find a server that is gone without a word. */
   readonly keepaliveMs: number;
@@ -34,10 +35,10 @@ export interface EtcdTimings {
 
 export const DEFAULT_TIMINGS: EtcdTimings = {
   requestTimeoutMs: 5_000,
-  connectTimeoutMs: 1_500,
+  connectTimeoutMs: 1_000,
   // etcd closes connections that ping more often than every 5 s.
-  keepaliveMs: 10_000,
-  keepaliveTimeoutMs: 5_000,
+  keepaliveMs: 6_000,
+  keepaliveTimeoutMs: 3_000,
 };
 
 /** One server, ready to be dialled. */
@@ -46,16 +47,22 @@ export interface EtcdTarget {
   readonly endpoint: string;
   /** As gRPC wants it. */
   readonly address: string;
-  readonly credentials: ChannelCredentials;
+  /** Whether a name has to be resolved first. */
+  readonly named: boolean;
+  /** For a connection that is made now. */
+  credentials(): ChannelCredentials;
   /** The name of TLS's server name indication, which may be no IP address (RFC 6066, section 3). */
   readonly serverName?: string;
+  /** What is wrong with the certificate that this side shows, if anything. */
+  readonly certificateTrouble?: () => string | undefined;
 }
 
 /**
  * Checks endpoints and reads the files they need.
+ * @param logger - told when the files have changed, and when they cannot be used any more
  * @throws UsageError naming the flag, when an endpoint makes no sense or a file cannot be read or used
  */
-export function etcdTargets(options: EtcdOptions): EtcdTarget[] {
+export function etcdTargets(options: EtcdOptions, logger?: Logger): EtcdTarget[] {
   const { certFile, keyFile, caFile } = options;
   if ((certFile === undefined) !== (keyFile === undefined)) {
     throw new UsageError('--etcd-certfile and --etcd-keyfile belong together: give both or neither');
@@ -66,14 +73,20 @@ export function etcdTargets(options: EtcdOptions): EtcdTarget[] {
   if (options.endpoints.length === 0) throw new UsageError('--etcd-endpoints: expected at least one URL');
   const tlsFiles = certFile !== undefined || caFile !== undefined;
   // Files that cannot be used are told of even where no endpoint speaks TLS.
-  const files = readTlsFiles(options);
+  const files = new TlsFiles(options, logger);
   return options.endpoints.map((endpoint) => {
     const { address, tls } = parseEndpoint(endpoint, tlsFiles);
-    if (!tls) return { endpoint, address, credentials: credentials.createInsecure() };
     const host = address.replace(/:[0-9]+$/, '').replace(/^\[(.*)\]$/, '$1');
-    if (isIP(host) === 0) return { endpoint, address, credentials: tlsCredentials(files) };
+    const named = isIP(host) === 0 && !address.startsWith('unix:');
+    if (!tls) return { endpoint, address, named, credentials: () => credentials.createInsecure() };
+    const certificateTrouble = () => files.certificateTrouble();
+    if (named) return { endpoint, address, named, credentials: () => files.credentials(), certificateTrouble };
     // etcd ignores the name, and the certificate is held against the address.
-    return { endpoint, address, credentials: tlsCredentials(files, host), serverName: 'etcd' };
+    const verify: VerifyOptions = {
+      checkServerIdentity: (_name, certificate) => checkServerIdentity(host, certificate),
+    };
+    const serverName = 'etcd';
+    return { endpoint, address, named, credentials: () => files.credentials(verify), serverName, certificateTrouble };
   });
 }
 
@@ -90,45 +103,4 @@ function parseEndpoint(endpoint: string, tlsFiles: boolean): { address: string; 
   // What stands before an @ may be a password.
   const shown = endpoint.replace(/\/\/.*@/, '//…@');
   throw new UsageError(`--etcd-endpoints ${JSON.stringify(shown)}: expected a URL such as http://127.0.0.1:2379`);
-}
-
-interface TlsFiles {
-  readonly ca: Buffer | null;
-  readonly key: Buffer | null;
-  readonly cert: Buffer | null;
-  /** Their paths, for messages. */
-  readonly names: string;
-}
-
-function readTlsFiles({ certFile, keyFile, caFile }: EtcdOptions): TlsFiles {
-  const read = (flag: string, path: string | undefined) => (path === undefined ? null : readPem(flag, path));
-  return {
-    ca: read('--etcd-cafile', caFile),
-    key: read('--etcd-keyfile', keyFile),
-    cert: read('--etcd-certfile', certFile),
-    names: [caFile, keyFile, certFile].filter((file) => file !== undefined).join(', '),
-  };
-}
-
-function tlsCredentials({ ca, key, cert, names }: TlsFiles, ip?: string): ChannelCredentials {
-  try {
-    const roots = ca ?? Buffer.from(rootCertificates.join('\n'));
-    const verify: VerifyOptions =
-      ip === undefined ? {} : { checkServerIdentity: (_name, certificate) => checkServerIdentity(ip, certificate) };
-    return credentials.createSsl(roots, key, cert, verify);
-  } catch (error) {
-    throw new UsageError(`etcd's TLS files ${names} cannot be used: ${errorMessage(error)}`);
-  }
-}
-
-function readPem(flag: string, path: string): Buffer {
-  let content: Buffer;
-  try {
-    content = readFileSync(path);
-  } catch (error) {
-    const absent = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    throw new UsageError(`${flag} ${path} cannot be read: ${absent ? 'there is no such file' : errorMessage(error)}`);
-  }
-  if (!content.includes('-----BEGIN ')) throw new UsageError(`${flag} ${path}: expected a file in PEM form`);
-  return content;
 }

@@ -38,7 +38,7 @@ export interface KeepLeaseOptions {
   readonly lease: Lease;
   readonly ttlSeconds: number;
   readonly renewMarginSeconds: number;
-  /** Between one failed renewal and the next try. */
+  /** Between one failed renewal and the next try, at most. */
   readonly renewRetryMs: number;
   readonly watcher: OwnLeaseWatcher;
   readonly logger: Logger;
@@ -82,7 +82,7 @@ class OwnLease {
   }
 
   async keep(): Promise<void> {
-    const backoff = new Backoff(undefined, undefined, this.options.random);
+    const backoff = new Backoff(this.options.random);
     while (!this.signal.aborted && this.lostReason === undefined) {
       const startedAt = this.clock.elapsed();
       try {

@@ -19,6 +19,8 @@ export interface EndpointFailure {
   readonly error: unknown;
   /** It has answered before: it is an etcd, and the URL is right. */
   readonly hadAnswered?: boolean;
+  /** What is wrong with the certificate that it was shown, if anything. */
+  readonly certificateTrouble?: () => string | undefined;
 }
 
 /** Something speaks HTTP there, but no gRPC: a proxy, or another service. */
@@ -65,15 +67,19 @@ const DATABASE_FULL = /database space exceeded/;
 /** Puts the failures of all endpoints that were tried into one line; equal reasons are told once. */
 export function storeError(failures: readonly EndpointFailure[]): StoreError {
   const byReason = new Map<string, string[]>();
-  for (const { endpoint, error, hadAnswered } of failures) {
-    const reason = failureReason(error, endpoint.startsWith('https://'), hadAnswered);
-    byReason.set(reason, [...(byReason.get(reason) ?? []), endpoint]);
+  for (const failure of failures) {
+    const reason = failureReason(failure);
+    byReason.set(reason, [...(byReason.get(reason) ?? []), failure.endpoint]);
   }
   const parts = [...byReason].map(([reason, endpoints]) => `${endpoints.join(', ')}: ${reason}`);
   const last = failures.at(-1)?.error;
   const code = isServiceError(last) ? last.code : status.UNKNOWN;
   return new StoreError(`etcd at ${parts.join('; ')}`, code, { cause: last });
 }
+
+/** It did not like the certificate that it was shown, or that it was shown none. */
+const CERTIFICATE_REFUSED =
+  /alert (?:certificate (?:required|expired|unknown)|bad certificate|unknown ca)|certificate required/i;
 
 /** gRPC's and etcd's words, in an operator's. */
 const REASONS: readonly (readonly [pattern: RegExp, reason: string | ((match: RegExpExecArray) => string)])[] = [
@@ -86,10 +92,13 @@ const REASONS: readonly (readonly [pattern: RegExp, reason: string | ((match: Re
     /(self[- ]signed certificate[^.;]*|unable to (?:verify|get)[^.;]*certificate[^.;]*)/i,
     (match) => `TLS: ${match[1].trim()}; check --etcd-cafile`,
   ],
-  [/(certificate (?:has expired|is not yet valid))/i, (match) => `TLS: its ${match[1]}`],
+  [
+    /(certificate (?:has expired|is not yet valid))/i,
+    (match) => `TLS: its ${match[1]}; replace it there, or set the clock that is wrong`,
+  ],
   [/(Hostname\/IP does not match certificate's altnames[^;]*?)\. Resolution/, (match) => `TLS: ${match[1].trim()}`],
   [
-    /alert (?:certificate required|bad certificate|unknown ca)|certificate required/i,
+    CERTIFICATE_REFUSED,
     'TLS: it demands a client certificate of its own authority; check --etcd-certfile and --etcd-keyfile',
   ],
   [NOT_GRPC, 'what answers there is no etcd'],
@@ -110,16 +119,22 @@ const REASONS: readonly (readonly [pattern: RegExp, reason: string | ((match: Re
 ];
 
 /** Why one endpoint failed, without its name. */
-function failureReason(error: unknown, speaksTls: boolean, hadAnswered = false): string {
+function failureReason({ endpoint, error, hadAnswered, certificateTrouble }: EndpointFailure): string {
   const text = isServiceError(error) ? error.details || error.message : errorMessage(error);
+  if (CERTIFICATE_REFUSED.test(text)) {
+    const trouble = certificateTrouble?.();
+    if (trouble !== undefined) return `TLS: ${trouble}`;
+  }
   for (const [pattern, reason] of REASONS) {
     const match = pattern.exec(text);
     if (match !== null) return typeof reason === 'string' ? reason : reason(match);
   }
   if (isServiceError(error) && error.code === status.DEADLINE_EXCEEDED) return 'no answer in time';
   if (/ECONNRESET|socket hang up|Failed to connect|dropped|closed|disconnected|GOAWAY/i.test(text)) {
-    if (hadAnswered) return 'it closed the connection';
-    const wanted = speaksTls ? 'http:// or a client certificate' : 'https:// or a client certificate';
+    if (hadAnswered === true) return 'it closed the connection';
+    const wanted = endpoint.startsWith('https://')
+      ? 'http:// or a client certificate'
+      : 'https:// or a client certificate';
     return `it closed the connection; does it expect ${wanted}?`;
   }
   // gRPC wraps what it was told in words of its own.

@@ -41,7 +41,9 @@ export async function watch(connection: StoreConnection, options: WatchOptions, 
         // A watch that is cancelled says why itself, and its header may tell no revision.
         if (!response.canceled && BigInt(response.header.revision) < BigInt(options.afterRevision)) {
           const { revision } = response.header;
-          const reason = `the store went back from revision ${options.afterRevision} to ${revision}: was it restored?`;
+          const reason =
+            `the store went back from revision ${options.afterRevision} to ${revision}: ` +
+            'was it restored, or is this member behind the others?';
           return reject(failure(status.OUT_OF_RANGE, reason));
         }
         if (response.canceled) {

@@ -84,6 +84,23 @@ test('a connection on which nothing comes any more is noticed', async () => {
   assert.ok(table.snapshots >= 2);
 });
 
+test('a server that accepts connections and says nothing is given up, and each connection to it with that', async () => {
+  await etcd.put(`${SUBNETS}10.5.1.0-24`, value('192.168.64.1'));
+  proxy.stick();
+  const impatient = manager([proxy.endpoint], { timings: { ...FAST, requestTimeoutMs: 300, connectTimeoutMs: 200 } });
+  try {
+    const table = new Table();
+    void impatient.watchLeases(config(), table, abort.signal);
+    await until('several connections', () => proxy.accepted >= 6);
+    // One, and three that may still come to something.
+    await until('few open connections', () => proxy.open <= 4);
+    proxy.mend();
+    await until('the table', () => table.rows.size === 1);
+  } finally {
+    impatient.close();
+  }
+});
+
 test('an etcd that stops, crashes or freezes, and comes back, is watched again', async () => {
   const table = await watched();
   await etcd.restart();
@@ -164,7 +181,7 @@ test('a renewal that fails is told in few words, and succeeds when etcd is back'
 
 test('the second endpoint is asked when the first is dead, stuck, or dies under a watch', async () => {
   const second = await Proxy.before(etcd.endpoints);
-  const both = manager([proxy.endpoint, second.endpoint], { timings: FAST });
+  const both = manager([proxy.endpoint, second.endpoint], { timings: FAST, random: () => 0 });
   try {
     await etcd.put(`${PREFIX}/config`, '{"Network":"10.5.0.0/16"}');
     await etcd.put(`${SUBNETS}10.5.1.0-24`, value('192.168.64.1'));

@@ -10,21 +10,25 @@ export class Proxy {
 
   private constructor(
     private readonly server: Server,
-    private readonly port: number,
+    private readonly etcd: URL,
   ) {}
 
   /** Stands before the first of these endpoints. */
   static async before(endpoints: readonly string[]): Promise<Proxy> {
-    const port = Number(/[0-9]+$/.exec(endpoints[0])?.[0]);
     const server = createServer();
-    const proxy = new Proxy(server, port);
+    const proxy = new Proxy(server, new URL(endpoints[0]));
     server.on('connection', (socket) => proxy.accept(socket));
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     return proxy;
   }
 
   get endpoint(): string {
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+    return `${this.etcd.protocol}//127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+  }
+
+  /** Connections that stand now, to it and from it. */
+  get open(): number {
+    return this.sockets.size;
   }
 
   /** Ends all connections, and every new one at once. */
@@ -54,8 +58,9 @@ export class Proxy {
     this.accepted++;
     if (this.mode === 'refusing') return void client.destroy();
     this.keep(client);
-    if (this.mode === 'stuck') return void client.pause();
-    const etcd = connect(this.port, '127.0.0.1');
+    // Read, so that its end is noticed.
+    if (this.mode === 'stuck') return void client.resume();
+    const etcd = connect(Number(this.etcd.port), this.etcd.hostname);
     this.keep(etcd);
     const carry = (from: Socket, to: Socket) => {
       from.on('data', (data) => this.mode === 'stuck' || to.write(data));

@@ -36,16 +36,19 @@ describe('a reason', () => {
 });
 
 describe('waiting between tries', () => {
-  test('is a second for a bad configuration, and 0.8 to 5 seconds, growing, for the rest', () => {
+  test('is a second for a bad configuration, at most 0.75 for the store and 5 for the rest, growing and spread', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 1000 }), fc.double({ min: 0, max: 1, noNaN: true }), (failures, chance) => {
-        const delayMs = retryDelayMs('STORE', failures, chance);
-        return (
-          retryDelayMs('CONFIG', failures, chance) === 1000 &&
-          delayMs >= 800 &&
-          delayMs <= 5000 &&
-          retryDelayMs('STORE', failures + 1, chance) >= delayMs
-        );
+        assert.equal(retryDelayMs('CONFIG', failures, chance), 1000);
+        for (const [code, leastMs, mostMs] of [
+          ['STORE', 50, 750],
+          ['BACKEND', 800, 5000],
+        ] as const) {
+          const delayMs = retryDelayMs(code, failures, chance);
+          assert.ok(delayMs >= leastMs && delayMs <= mostMs, `${delayMs}`);
+          assert.ok(retryDelayMs(code, failures + 1, chance) >= delayMs);
+          assert.ok(retryDelayMs(code, failures, 1) >= 1.25 * retryDelayMs(code, failures, 0) - 1e-6);
+        }
       }),
     );
   });
