@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { CONFINED_MARK } from '../../src/flanneld/confinement.js';
 import { FLANNELD } from '../../test/harness/daemon.js';
 import { agentContender } from '../contenders/agent.js';
 import { runIperf } from '../measures/iperf.js';
@@ -38,7 +39,8 @@ export function measureMemory({ seconds, progress, signal }: MemoryOptions): Pro
     await buildTraffic();
     const program = join(folder, 'flanneld');
     const log = (pid: number): string => join(folder, `gc-${pid}`);
-    const traced = `exec ${process.execPath} --trace-gc ${FLANNELD} "$@" > ${join(folder, 'gc-')}$$ 2>&1`;
+    // It does not execute itself again, which would begin its threads, and what tells them apart, anew.
+    const traced = `${CONFINED_MARK}=$$ exec ${process.execPath} --trace-gc ${FLANNELD} "$@" > ${join(folder, 'gc-')}$$ 2>&1`;
     await writeFile(program, `#!/bin/sh\n${traced}\n`, { mode: 0o755 });
     const agent = agentContender(() => Promise.resolve(store), { name: 'agent', title: 'agent', program, own: true });
     const place = { prefix: `${prefix}-site`, folder: join(folder, 'site') };

@@ -21,7 +21,7 @@ import {
 import type { FlanneldOptions } from './flags.js';
 
 /** Holds the pid of a process that has been here before, so that it does not come again whatever the kernel made of it. */
-const MARK = '_FLANNELD_CONFINED';
+export const CONFINED_MARK = '_FLANNELD_CONFINED';
 
 const OWN_FOLDER = '/run/flannel';
 const TUN = '/dev/net/tun';
@@ -34,8 +34,8 @@ const TUN = '/dev/net/tun';
  * become that user
  */
 export function confine(options: FlanneldOptions): string[] {
-  const again = process.env[MARK] === String(process.pid);
-  Reflect.deleteProperty(process.env, MARK);
+  const again = process.env[CONFINED_MARK] === String(process.pid);
+  Reflect.deleteProperty(process.env, CONFINED_MARK);
   if (again) return [];
 
   const current = currentIdentity();
@@ -53,7 +53,7 @@ export function confine(options: FlanneldOptions): string[] {
     inheritedFds: 3 + passedDescriptors(),
     program: process.execPath,
     args: commandLine(),
-    environment: { ...process.env, [MARK]: String(process.pid) },
+    environment: { ...process.env, [CONFINED_MARK]: String(process.pid) },
   });
   if (changesUser) throw new FlannelError('HOST', `cannot run as the user ${options.user}: ${failure}`);
   return [`privileges that are not needed could not be given up: ${failure}`];
