@@ -5,7 +5,7 @@ import { PREFIX } from '../harness/cluster.js';
 import type { Chance } from '../simulation/chance.js';
 import { FreeAgent, ServiceAgent, type Agent } from './agent.js';
 import type { SoakTraffic } from './traffic.js';
-import type { Underlay } from './underlay.js';
+import { SETTLE_MS, type Underlay } from './underlay.js';
 
 /** Where events happen. */
 export interface Scene {
@@ -40,8 +40,6 @@ const TUNNEL_PORT = 8285;
 /** What other nodes hold, in a part of the Network that no node of the soak comes to: 10.5.100.0 to 10.5.255.0. */
 const CHURNED_SUBNETS = Array.from({ length: 156 }, (_, index) => `10.5.${100 + index}.0/24`);
 const CHURNED_AT_ONCE = 16;
-/** What is under way needs so long to be where it is counted. */
-const SETTLE_MS = 200;
 
 /** What happens to agents, and in their queues. */
 const AGENTS: Lane = {

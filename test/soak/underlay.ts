@@ -6,13 +6,19 @@
  *     node2 ──┼───────────────────────── ────────────────────┼── node2
  *     stranger┘  sent_stranger                               └── …
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cluster, ClusterNode } from '../harness/cluster.js';
+import { until } from '../harness/until.js';
 import type { Namespace } from '../../src/lab/namespace.js';
 
 const TUNNEL = 'udp dport 8285';
 const STORE = 'tcp dport 2379';
 /** Of one in this many parts that a bad link loses. */
 const PARTS = 100;
+/** `BR_STATE_FORWARDING` in `linux/if_bridge.h`. */
+const FORWARDING = 3;
+/** What is under way needs so long to be where it is counted. */
+export const SETTLE_MS = 200;
 
 export class Underlay {
   private constructor(private readonly cluster: Cluster) {}
@@ -75,11 +81,21 @@ export class Underlay {
   /** Pulls a node's cable: what is on the way to it is counted before the bridge has no port for it any more. */
   async unplug(node: ClusterNode): Promise<void> {
     await this.lose(node);
+    await sleep(SETTLE_MS);
     await this.cluster.underlay.ip(`link set ${node.name} down`);
   }
 
   async plugIn(node: ClusterNode): Promise<void> {
-    await this.cluster.underlay.setUp(node.name);
+    const { underlay } = this.cluster;
+    const read = async (namespace: Namespace, path: string): Promise<string> =>
+      (await namespace.exec('cat', [`/sys/class/net/${path}`])).stdout.trim();
+    await underlay.setUp(node.name);
+    // The kernel tells of a carrier up to a second later; until then bridge and host drop what they should carry, uncounted.
+    await until(`${node.name} is plugged in`, async () => {
+      const states = [await read(underlay, `${node.name}/brport/state`), await read(node.namespace, 'eth0/operstate')];
+      return states.join(' ') === `${FORWARDING} up`;
+    });
+    await sleep(SETTLE_MS);
     await this.mend();
   }
 

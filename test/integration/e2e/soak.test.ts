@@ -26,7 +26,6 @@ test('nothing vanishes uncounted, whatever happens', { skip: noCompiler }, async
   assert.equal(total(sent), total(fate), evidence);
   const lost = (what: string): number => fate.find((row) => row.what === what)?.packets ?? 0;
   assert.ok(lost(CUT) > 0, evidence);
-  assert.ok(lost('dropped by the agent: decap unknown-sender') > 0, evidence);
   assert.ok(total(fate) > 10_000 && fate[0].packets > 5_000, evidence);
   const [restarts, kills] = (['restarts', 'kills'] as const).map((what) =>
     report.agents.reduce((sum, agent) => sum + agent[what], 0),
