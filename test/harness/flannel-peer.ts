@@ -10,9 +10,9 @@ export interface FlannelPeer {
   readonly why: string;
 }
 
-/** The program that `FLANNELD_PEER` names; else the `flanneld` on the PATH, if it is not ours. */
+/** The program that `PEER_FLANNELD` names (no flag of an agent has that variable); else the `flanneld` on the PATH, if it is not ours. */
 export async function findFlannel(): Promise<FlannelPeer> {
-  const named = process.env.FLANNELD_PEER;
+  const named = process.env.PEER_FLANNELD;
   const candidates =
     named !== undefined && named !== ''
       ? [named]
@@ -24,8 +24,8 @@ export async function findFlannel(): Promise<FlannelPeer> {
     const { stdout, stderr, status } = await runCommand(candidate, ['--version'], { allowFailure: true });
     if (status === 0 && !/flannelette/i.test(stdout + stderr)) return { program: candidate, why: '' };
   }
-  const where = named !== undefined && named !== '' ? `FLANNELD_PEER=${named} is none` : 'none is on the PATH';
-  return { why: `needs a real flanneld: ${where}; FLANNELD_PEER=/path/to/flanneld names one` };
+  const where = named !== undefined && named !== '' ? `PEER_FLANNELD=${named} is none` : 'none is on the PATH';
+  return { why: `needs a real flanneld: ${where}; PEER_FLANNELD=/path/to/flanneld names one` };
 }
 
 function isExecutable(path: string): boolean {

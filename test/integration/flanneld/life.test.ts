@@ -24,8 +24,6 @@ let files: NodeFiles;
 const daemons: Daemon[] = [];
 
 before(async () => {
-  // What names a flannel to the tests is no flag's variable, of which a line would be said.
-  delete process.env.FLANNELD_PEER;
   node = await Namespace.create(namePrefix('life'));
   await node.ip('link add eth0 type veth peer name gateway0');
   await node.addAddress('eth0', '192.0.2.1/24');
