@@ -151,6 +151,8 @@ test('the own lease is kept through a gap, and what happened in it is known afte
   await sleep(300);
   proxy.mend();
   await until('taken back', async () => (await etcd.get(`${SUBNETS}10.5.1.0-24`)) === value('192.168.64.1'));
+  // A cut before the answer would be a trouble of its own.
+  await until('the answer', () => diary.entries.includes('renewed'));
   proxy.cut();
   await etcd.put(`${SUBNETS}10.5.1.0-24`, value('192.168.64.2'));
   await sleep(300);
