@@ -39,10 +39,10 @@ function refuseOptionsOfNpm(command: Command, environment: NodeJS.ProcessEnv): v
   );
 }
 
-/** A parser of whole numbers. */
+/** A parser of whole numbers, of ten digits at most. */
 export function count(least: number, most: number): (text: string) => number {
   return (text) => {
-    if (/^[0-9]{1,5}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
+    if (/^[0-9]{1,10}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
     throw new InvalidArgumentError(`expected a whole number from ${least} to ${most}.`);
   };
 }

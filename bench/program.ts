@@ -6,9 +6,14 @@ const INTERRUPTED = 130;
 /**
  * For a program that leaves something behind unless it gets to clear it away.
  * @param body - gets a signal that Ctrl-C, SIGTERM and SIGHUP abort; returns the exit status
+ * @param afterwards - how it leaves the machine when it is interrupted, for people
  * @returns the exit status: 2 for a UsageError, 130 after an interruption
  */
-export async function runProgram(name: string, body: (signal: AbortSignal) => Promise<number>): Promise<number> {
+export async function runProgram(
+  name: string,
+  body: (signal: AbortSignal) => Promise<number>,
+  afterwards = 'its namespaces are removed',
+): Promise<number> {
   const controller = new AbortController();
   const abort = (): void => controller.abort();
   const signals: NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
@@ -18,7 +23,7 @@ export async function runProgram(name: string, body: (signal: AbortSignal) => Pr
       return await body(controller.signal);
     } catch (error) {
       if (!controller.signal.aborted) throw error;
-      process.stderr.write(`${name}: interrupted; its namespaces are removed\n`);
+      process.stderr.write(`${name}: interrupted; ${afterwards}\n`);
       return INTERRUPTED;
     } finally {
       for (const signal of signals) process.off(signal, abort);

@@ -10,11 +10,13 @@ import { runTarget, type FuzzResult } from './run-target.js';
 
 const FOLDER = join(ROOT, 'dist/fuzz');
 
-process.exitCode = await runProgram('fuzz', async (signal) => {
+process.exitCode = await runProgram('fuzz', fuzz, 'the inputs that it came upon are kept in dist/fuzz');
+
+async function fuzz(signal: AbortSignal): Promise<number> {
   const options = parseFuzzOptions(process.argv.slice(2), (text) => void process.stdout.write(text));
   if (options === undefined) return 0;
   const { targets, limit, seed } = options;
-  process.stderr.write(`fuzz: compiling ${targets.length} targets\n`);
+  process.stderr.write(`fuzz: compiling ${targets.length === 1 ? '1 target' : `${targets.length} targets`}\n`);
   const programs = await buildFuzzTargets(targets, join(FOLDER, 'programs'));
   const results: FuzzResult[] = [];
   for (const target of targets) {
@@ -23,7 +25,7 @@ process.exitCode = await runProgram('fuzz', async (signal) => {
   }
   process.stdout.write(`${report(results).join('\n')}\n`);
   return results.some(({ complaint }) => complaint !== undefined) ? 1 : 0;
-});
+}
 
 function report(results: readonly FuzzResult[]): string[] {
   const number = (value: number): string => value.toLocaleString('en-US', { maximumFractionDigits: 0 });

@@ -1,6 +1,6 @@
 /** The command line of `npm run fuzz`. */
 import { Command, InvalidArgumentError } from 'commander';
-import { parseCommandLine } from '../../bench/command-line.js';
+import { count, parseCommandLine } from '../../bench/command-line.js';
 import { UsageError } from '../../src/errors.js';
 import { FUZZ_TARGETS, type FuzzTarget } from './targets.js';
 
@@ -40,10 +40,10 @@ export function parseFuzzOptions(args: readonly string[], print: (text: string) 
         'inputs that are kept in test/native/fuzz/corpus. What it finds is left in dist/fuzz/findings.',
     )
     .helpOption('-h, --help', 'explain and exit')
-    .option('--seconds <count>', `how long each target runs (default: ${DEFAULT_SECONDS})`, integer(1, 86_400))
-    .option('--runs <count>', 'how often each target runs, instead', integer(1, MAX_RUNS))
+    .option('--seconds <count>', `how long each target runs (default: ${DEFAULT_SECONDS})`, count(1, 86_400))
+    .option('--runs <count>', 'how often each target runs, instead', count(1, MAX_RUNS))
     .option('--target <list>', `only some of these: ${FUZZ_TARGETS.map(({ name }) => name).join(', ')}`, targets)
-    .option('--seed <number>', 'what chance begins with (default: chosen and printed)', integer(1, MAX_SEED))
+    .option('--seed <number>', 'what chance begins with (default: chosen and printed)', count(1, MAX_SEED))
     .addHelpText('after', '\nExit status: 0 nothing found, 1 something found, 2 the command line is wrong.')
     .configureHelp({ helpWidth: 110 });
   const parsed = parseCommandLine(command, args, print)?.opts<Parsed>();
@@ -54,13 +54,6 @@ export function parseFuzzOptions(args: readonly string[], print: (text: string) 
     targets: target ?? FUZZ_TARGETS,
     limit: runs === undefined ? { seconds: seconds ?? DEFAULT_SECONDS } : { runs },
     seed: seed ?? 1 + Math.floor(Math.random() * MAX_SEED),
-  };
-}
-
-function integer(least: number, most: number): (text: string) => number {
-  return (text) => {
-    if (/^[0-9]{1,10}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
-    throw new InvalidArgumentError(`expected a whole number from ${least} to ${most}.`);
   };
 }
 

@@ -33,6 +33,7 @@ export async function runTarget(
   seed: number,
   signal: AbortSignal,
 ): Promise<FuzzResult> {
+  signal.throwIfAborted();
   const corpus = join(folder, 'corpus', target.name);
   const findings = join(folder, 'findings', target.name);
   await Promise.all([corpus, findings, target.corpus].map((path) => mkdir(path, { recursive: true })));

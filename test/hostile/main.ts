@@ -1,6 +1,6 @@
 /** `npm run hostile`: floods of hostile packets against an agent, and a table of what became of them. */
-import { Command, InvalidArgumentError } from 'commander';
-import { parseCommandLine } from '../../bench/command-line.js';
+import { Command } from 'commander';
+import { count, parseCommandLine } from '../../bench/command-line.js';
 import { runProgram } from '../../bench/program.js';
 import { paintFor } from '../../src/flannelctl/paint.js';
 import { requireRoot } from '../../src/lab/requirements.js';
@@ -22,11 +22,11 @@ const command = new Command('npm run hostile --')
       'a lease, from a pod, and into flannel0. Prints what was sent and what became of it.',
   )
   .helpOption('-h, --help', 'explain and exit')
-  .option('--packets <count>', 'how many', integer(1000, 1_000_000_000), DEFAULT_PACKETS)
-  .option('--seed <number>', 'what chance begins with (default: chosen and printed)', integer(1, MAX_SEED))
+  .option('--packets <count>', 'how many', count(1000, 1_000_000_000), DEFAULT_PACKETS)
+  .option('--seed <number>', 'what chance begins with (default: chosen and printed)', count(1, MAX_SEED))
   .addHelpText(
     'after',
-    '\nExit status: 0 everything is accounted for and pings are answered after it, 1 not so, 2 the command line is wrong.',
+    '\nExit status: 0 everything is accounted for and pings are answered after it, 1 not so,\n2 the command line is wrong.',
   )
   .configureHelp({ helpWidth: 110 });
 
@@ -42,10 +42,3 @@ process.exitCode = await runProgram('hostile', async (signal) => {
   const { underlayMissing, tunMissing, after } = assault;
   return underlayMissing === 0 && tunMissing === 0 && after.received === after.sent ? 0 : 1;
 });
-
-function integer(least: number, most: number): (text: string) => number {
-  return (text) => {
-    if (/^[0-9]{1,10}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
-    throw new InvalidArgumentError(`expected a whole number from ${least} to ${most}.`);
-  };
-}

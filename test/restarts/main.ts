@@ -28,8 +28,8 @@ const command = new Command('npm run restarts --')
   .option('--peer <flanneld=PATH>', 'the same of another flanneld, which keeps nothing over a restart', peerProgram)
   .addHelpText(
     'after',
-    '\nGoals: nothing lost or out of order with a descriptor store and in a takeover; at most what was in its hands when it ' +
-      'is killed or its workers fail; no gap of 700 ms; TCP intact.\n' +
+    '\nGoals: nothing lost or out of order with a descriptor store and in a takeover; at most what\nwas in its ' +
+      'hands when it is killed or its workers fail; no gap of 700 ms; TCP intact.\n' +
       'Exit status: 0 every goal is met, 1 one is missed, 2 the command line is wrong.',
   )
   .configureHelp({ helpWidth: 110 });

@@ -1,11 +1,11 @@
 /** `npm run simulate`: the lease logic of several nodes against a model of etcd. */
-import { Command, InvalidArgumentError } from 'commander';
-import { parseCommandLine } from '../../bench/command-line.js';
-import { UsageError, errorMessage } from '../../src/errors.js';
+import { Command } from 'commander';
+import { count, parseCommandLine } from '../../bench/command-line.js';
+import { reportErrors } from '../../bench/program.js';
 import { simulate } from './simulate.js';
 
 const DEFAULT_STEPS = 1_000_000;
-const MAX_SEED = 2 ** 31;
+const MAX_SEED = 2 ** 32 - 1;
 /** How many steps pass between two lines on how far it is. */
 const STEPS_A_LINE = 1_000_000;
 
@@ -16,24 +16,18 @@ const command = new Command('npm run simulate --')
       'every way that chance finds. Ends at the first thing that must not be, and says with which seed it comes again.',
   )
   .helpOption('-h, --help', 'explain and exit')
-  .option('--steps <count>', 'how many', wholeNumber, DEFAULT_STEPS)
-  .option('--seed <number>', 'what chance begins with (default: of the moment, and printed)', wholeNumber)
+  .option('--steps <count>', 'how many', count(1, 1_000_000_000), DEFAULT_STEPS)
+  .option('--seed <number>', 'what chance begins with (default: of the moment, and printed)', count(0, MAX_SEED))
   .addHelpText('after', '\nExit status: 0 nothing that must not be, 1 something, 2 the command line is wrong.')
   .configureHelp({ helpWidth: 110 });
-
-function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (/^[0-9]+$/.test(text) && Number.isSafeInteger(value)) return value;
-  throw new InvalidArgumentError('expected a whole number.');
-}
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-async function main(): Promise<void> {
+process.exitCode = await reportErrors('simulate', async () => {
   const parsed = parseCommandLine(command, process.argv.slice(2), (text) => void process.stdout.write(text));
-  if (parsed === undefined) return;
+  if (parsed === undefined) return 0;
   const { steps, seed = Date.now() % MAX_SEED } = parsed.opts<{ steps: number; seed?: number }>();
   print(`simulating ${steps} steps, seed ${seed}`);
   const startedAt = performance.now();
@@ -46,13 +40,9 @@ async function main(): Promise<void> {
   const seconds = (performance.now() - startedAt) / 1000;
   const faults = [...result.happened].sort(([, a], [, b]) => b - a).map(([kind, count]) => `${kind} ${count}`);
   print(
-    `${result.steps} steps in ${result.worlds} worlds, ${result.hours.toFixed(0)} hours of theirs, in ${seconds.toFixed(0)} s: ` +
+    `${result.steps} steps in ${result.worlds === 1 ? '1 world' : `${result.worlds} worlds`}, ${result.hours.toFixed(0)} hours of theirs, in ${seconds.toFixed(0)} s: ` +
       'nothing that must not be',
   );
   print(`what went wrong in them: ${faults.join(', ')}`);
-}
-
-main().catch((error: unknown) => {
-  process.stderr.write(`simulate: ${errorMessage(error)}\n`);
-  process.exitCode = error instanceof UsageError ? 2 : 1;
+  return 0;
 });

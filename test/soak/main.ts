@@ -1,6 +1,6 @@
 /** `npm run soak`: a network under traffic and everything that can happen to it, and a table of what became of it. */
-import { Command, InvalidArgumentError } from 'commander';
-import { parseCommandLine } from '../../bench/command-line.js';
+import { Command } from 'commander';
+import { count, parseCommandLine } from '../../bench/command-line.js';
 import { runProgram } from '../../bench/program.js';
 import { paintFor } from '../../src/flannelctl/paint.js';
 import { requireRoot } from '../../src/lab/requirements.js';
@@ -24,11 +24,11 @@ const command = new Command('npm run soak --')
       'chance has it. Prints what became of every packet, and how the agents fared.',
   )
   .helpOption('-h, --help', 'explain and exit')
-  .option('--minutes <count>', 'how long', integer(1, MAX_MINUTES), DEFAULT_MINUTES)
-  .option('--seed <number>', 'what chance begins with (default: chosen and printed)', integer(1, MAX_SEED))
+  .option('--minutes <count>', 'how long', count(1, MAX_MINUTES), DEFAULT_MINUTES)
+  .option('--seed <number>', 'what chance begins with (default: chosen and printed)', count(1, MAX_SEED))
   .addHelpText(
     'after',
-    '\nExit status: 0 every packet is accounted for and nothing that must not be, 1 not so, 2 the command line is wrong.',
+    '\nExit status: 0 every packet is accounted for and nothing that must not be, 1 not so,\n2 the command line is wrong.',
   )
   .configureHelp({ helpWidth: 110 });
 
@@ -38,16 +38,9 @@ process.exitCode = await runProgram('soak', async (signal) => {
   requireRoot();
   const { minutes, seed = 1 + Math.floor(Math.random() * MAX_SEED) } = parsed.opts<Parsed>();
   const say = (line: string): void => void process.stderr.write(`soak: ${line}\n`);
-  say(`${minutes} minutes, seed ${seed}`);
+  say(`${minutes === 1 ? '1 minute' : `${minutes} minutes`}, seed ${seed}`);
   const report = await runSoak({ minutes, seed, say, signal });
   process.stdout.write(`${soakReport(report, paintFor(process.stdout, process.env)).join('\n')}\n`);
   for (const failure of report.failures) say(failure);
   return report.failures.length === 0 ? 0 : 1;
 });
-
-function integer(least: number, most: number): (text: string) => number {
-  return (text) => {
-    if (/^[0-9]{1,10}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
-    throw new InvalidArgumentError(`expected a whole number from ${least} to ${most}.`);
-  };
-}

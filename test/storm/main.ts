@@ -1,6 +1,6 @@
 /** `npm run storm`: an agent with a full table, its start, and a storm of lease changes over it; a table of what it cost. */
-import { Command, InvalidArgumentError } from 'commander';
-import { parseCommandLine } from '../../bench/command-line.js';
+import { Command } from 'commander';
+import { count, parseCommandLine } from '../../bench/command-line.js';
 import { runProgram } from '../../bench/program.js';
 import { formatFacts } from '../../src/flannelctl/table.js';
 import { requireRoot } from '../../src/lab/requirements.js';
@@ -23,10 +23,10 @@ const command = new Command('npm run storm --')
       'packets flow. Prints what the start and the storm cost, and whether table and etcd agree afterwards.',
   )
   .helpOption('-h, --help', 'explain and exit')
-  .option('--leases <count>', 'leases in etcd, both nodes included', integer(100, MOST_LEASES), MOST_LEASES)
-  .option('--seconds <count>', 'length of the storm; 0 leaves it out', integer(0, 86_400), 10)
-  .option('--rate <count>', 'changes a second', integer(10, 10_000), 1000)
-  .option('--seed <number>', 'what chance begins with (default: chosen and printed)', integer(1, MAX_SEED))
+  .option('--leases <count>', 'leases in etcd, both nodes included', count(100, MOST_LEASES), MOST_LEASES)
+  .option('--seconds <count>', 'length of the storm; 0 leaves it out', count(0, 86_400), 10)
+  .option('--rate <count>', 'changes a second', count(10, 10_000), 1000)
+  .option('--seed <number>', 'what chance begins with (default: chosen and printed)', count(1, MAX_SEED))
   .addHelpText(
     'after',
     '\nExit status: 0 the table was right and no datagram was lost, 1 not so, 2 the command line is wrong.',
@@ -44,10 +44,3 @@ process.exitCode = await runProgram('storm', async (signal) => {
   process.stdout.write(`${formatFacts(facts).join('\n')}\n`);
   return sound ? 0 : 1;
 });
-
-function integer(least: number, most: number): (text: string) => number {
-  return (text) => {
-    if (/^[0-9]{1,10}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
-    throw new InvalidArgumentError(`expected a whole number from ${least} to ${most}.`);
-  };
-}

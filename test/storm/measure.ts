@@ -41,7 +41,7 @@ export async function measureStorm(options: MeasureOptions): Promise<{ facts: Fa
     const [from, to] = cluster.nodes.map(({ pods }) => pods[0]);
     await untilReached(from, to);
     say('starts');
-    const facts: [string, string][] = await measureStarts(node, leases);
+    const facts: [string, string][] = await measureStarts(node, options);
     facts.push(...(await measureAnswers(node)));
     let sound = (await differences(node, new Chance(options.seed))).length === 0;
     if (seconds > 0) {
@@ -60,9 +60,10 @@ export async function measureStorm(options: MeasureOptions): Promise<{ facts: Fa
 }
 
 /** From the start of the process to a full table, without a snapshot and by one. */
-async function measureStarts(node: ClusterNode, leases: number): Promise<[string, string][]> {
+async function measureStarts(node: ClusterNode, { leases, signal }: MeasureOptions): Promise<[string, string][]> {
   const rows: string[][] = [[], [], [], [], []];
   for (let start = 0; start < STARTS; start++) {
+    signal.throwIfAborted();
     await node.running.stop();
     const snapshot = `${node.running.subnetFile}.snapshot`;
     if (start === 0) rows[4].push(`${(statSync(snapshot).size / 1e6).toFixed(1)} MB`);
@@ -73,6 +74,7 @@ async function measureStarts(node: ClusterNode, leases: number): Promise<[string
     await until(
       'the table is full',
       async () => {
+        signal.throwIfAborted();
         const status = await daemon.status().catch(() => undefined);
         if (status !== undefined && !answers.begun) answers.begin();
         return status?.backend?.table.leases === leases - 1;
@@ -82,7 +84,7 @@ async function measureStarts(node: ClusterNode, leases: number): Promise<[string
     const fullMs = performance.now() - startedMs;
     await until('it is ready', async () => (await daemon.status()).state === 'ready', { everyMs: 5 });
     const readyMs = performance.now() - startedMs;
-    await sleep(2000);
+    await sleep(2000, undefined, { signal });
     await answers.stop();
     rows[0].push(`${start === 0 ? 'by a snapshot ' : ''}${fullMs.toFixed(0)} ms`);
     rows[1].push(`${readyMs.toFixed(0)} ms`);

@@ -110,6 +110,8 @@ export class AnswerWatch {
   begin(): void {
     this.#going = true;
     this.#work = this.#watch();
+    // Where the agent ends meanwhile, `stop` says so.
+    this.#work.catch(() => undefined);
   }
 
   async stop(): Promise<void> {

@@ -13,6 +13,12 @@ import { createMetrics } from '../../src/observe/metrics.js';
 /** The checkout, seen from `dist/test/unit`. */
 const ROOT = new URL('../../..', import.meta.url).pathname;
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+const pages = (): string[] =>
+  ['', 'docs'].flatMap((folder) =>
+    readdirSync(join(ROOT, folder))
+      .filter((name) => name.endsWith('.md'))
+      .map((name) => join(folder, name)),
+  );
 
 test('every drop reason is in the troubleshooting page, and no other', () => {
   const section = read('docs/troubleshooting.md').split('## Drop reasons')[1].split('\n## ')[0];
@@ -85,9 +91,26 @@ test('the figures of the overview are those of the published results', () => {
   }
 });
 
+test('every npm command and test file that a page names is there, and the overview has the commands that users run', () => {
+  const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
+  const tests = readdirSync(join(ROOT, 'test'), { recursive: true, encoding: 'utf8' });
+  for (const page of pages()) {
+    const text = read(page);
+    for (const [, name] of text.matchAll(/npm run ([\w:]+)/g)) assert.ok(name in scripts, `${page}: npm run ${name}`);
+    for (const [file] of text.matchAll(/[\w/-]+\.test\.ts/g)) {
+      assert.ok(
+        tests.some((path) => `/test/${path}`.endsWith(`/${file}`)),
+        `${page}: ${file}`,
+      );
+    }
+  }
+  for (const name of ['restarts', 'simulate', 'storm', 'fuzz', 'hostile', 'soak']) {
+    assert.equal(read('README.md').split(`\`npm run ${name}\``).length, 2, name);
+  }
+});
+
 test('links between the pages lead somewhere', () => {
-  const pages = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => join('docs', name))];
-  for (const page of pages.filter((name) => name.endsWith('.md'))) {
+  for (const page of pages()) {
     for (const [, target] of read(page).matchAll(/\]\(([^)]+)\)/g)) {
       if (/^https?:/.test(target)) continue;
       const [path, anchor] = target.split('#');
