@@ -121,10 +121,14 @@ function openTunTo(identity: Identity): void {
   }
 }
 
+/**
+ * Whether a service manager has arranged it. The shipped unit gives CAP_BPF whatever `--workers` says: to be rid of that
+ * alone would take a second start, for which packets wait.
+ */
 function isConfined(capabilities: readonly Capability[]): boolean {
   const rights = processRights();
   if (rights === undefined) return false;
-  const kept = capabilities.reduce((sum, name) => sum | (1n << BigInt(CAPABILITIES[name])), 0n);
+  const kept = [...capabilities, 'BPF' as const].reduce((sum, name) => sum | (1n << BigInt(CAPABILITIES[name])), 0n);
   return rights.noNewPrivileges && (rights.permitted & ~kept) === 0n;
 }
 

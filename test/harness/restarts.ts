@@ -9,6 +9,7 @@ import { untilReached } from './pod-traffic.js';
 import { withPacedTraffic, type TrafficAccount } from './paced-traffic.js';
 import { ServiceManager, type ServiceManagerOptions } from './service-manager.js';
 import { Listener } from './traffic.js';
+import { unitLauncher } from './unit-launcher.js';
 import { until } from './until.js';
 
 /** Datagrams a second each way. */
@@ -27,15 +28,18 @@ const MARGIN_MS = 1500;
 /** What the tests and the benchmark of restarts are made of, compiled. */
 export interface RestartPrograms {
   readonly serviceManager: string;
+  /** What the service manager starts: the agent, with the rights that the shipped unit gives. */
+  readonly service: string;
   readonly pacedTraffic: string;
 }
 
 export async function compileRestartPrograms(folder: string): Promise<RestartPrograms> {
-  const [serviceManager, pacedTraffic] = await Promise.all([
+  const [serviceManager, service, pacedTraffic] = await Promise.all([
     compileHarness('service_manager.cc', folder),
+    unitLauncher(folder),
     compileHarness('paced_traffic.cc', folder),
   ]);
-  return { serviceManager, pacedTraffic };
+  return { serviceManager, service, pacedTraffic };
 }
 
 /** Lets traffic run between the first pods of the two nodes, and `restart` happen in the midst of it. */
@@ -57,13 +61,13 @@ export async function underTraffic(
 /** Hands the first node's daemon over to a service manager for the time of `body`. */
 export async function underServiceManager(
   cluster: Cluster,
-  { serviceManager }: RestartPrograms,
+  { serviceManager, service }: RestartPrograms,
   body: (manager: ServiceManager) => Promise<void>,
   options: Omit<ServiceManagerOptions, 'program' | 'node'> = {},
 ): Promise<void> {
   const [node] = cluster.nodes;
   if (node.daemon?.running === true) await node.daemon.stop();
-  const manager = new ServiceManager({ program: serviceManager, node, ...options });
+  const manager = new ServiceManager({ program: serviceManager, daemon: service, node, ...options });
   try {
     await manager.untilReady('start');
     await body(manager);

@@ -6,11 +6,13 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { CAPABILITIES } from '../../../src/flanneld/capabilities.js';
 import { ControlClient } from '../../../src/flannelctl/control-client.js';
 import { Cluster } from '../../harness/cluster.js';
 import { noCompiler } from '../../harness/compile.js';
 import type { TrafficAccount } from '../../harness/paced-traffic.js';
 import { untilReached } from '../../harness/pod-traffic.js';
+import { threadRights } from '../../harness/process-status.js';
 import {
   compileRestartPrograms,
   failWorkers,
@@ -19,6 +21,7 @@ import {
   withWorkerFaults,
   type RestartPrograms,
 } from '../../harness/restarts.js';
+import { capabilitiesOfUnit } from '../../harness/unit-launcher.js';
 
 /**
  * What an agent that is killed, or a worker that fails, may have in its hands each way, on a machine that is so busy that a
@@ -53,6 +56,17 @@ describe('under traffic', { skip: noCompiler }, () => {
       assert.ok(manager.events.includes('ended 0'));
       // The next one has them from the store as well.
       assert.equal(await manager.tell('store', /^store/), 'store tun-0 udp-0');
+    });
+  });
+
+  test('the rights that the unit gives are left as they are, for which a second start would be needed', async () => {
+    const given = capabilitiesOfUnit().reduce((sum, name) => sum | (1n << BigInt(CAPABILITIES[name])), 0n);
+    await underServiceManager(cluster, programs, async ({ controlSocket }) => {
+      const { pid } = await new ControlClient(controlSocket).status();
+      const found = new Set(
+        threadRights(pid).map(({ permitted, noNewPrivileges }) => `${permitted} ${noNewPrivileges}`),
+      );
+      assert.deepEqual([...found], [`${given} true`]);
     });
   });
 
