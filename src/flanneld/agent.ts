@@ -199,6 +199,9 @@ export class Agent {
     } catch (error) {
       // A running agent that does not make room goes on, and is not to be disturbed.
       if (!(error instanceof FlannelError) || error.code === 'CONTROL') throw error;
+      // Nor is it to end for one that its flags keep from starting at all.
+      if (this.#parts.predecessor !== undefined && error.code === 'INTERFACE')
+        throw new FlannelError('CONTROL', `cannot take over from the running flanneld: ${error.message}`);
       this.#logger.warn(`the snapshot of the last run is not used: ${error.message}`);
       return undefined;
     }

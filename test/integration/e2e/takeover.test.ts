@@ -61,16 +61,22 @@ describe('a takeover', { skip: noCompiler }, () => {
     }
   });
 
-  test('of another network is refused in one line, and the running one goes on', async () => {
-    const old = node.running;
-    const next = node.launch(['--takeover', '--etcd-prefix=/other']);
-    assert.equal((await next.ended()).status, 1);
-    assert.equal(next.said(/cannot take over .*serves the network at/).length, 1, next.evidence);
-    assert.doesNotMatch(next.output, /\n\s+at /);
-    node.daemon = old;
-    await podsReachEachOther();
-    assert.equal((await old.status()).pid, old.pid);
-  });
+  const hopeless: readonly (readonly [what: string, flag: string, says: RegExp])[] = [
+    ['of another network', '--etcd-prefix=/other', /cannot take over .*serves the network at/],
+    ['by one that finds no interface', '--iface=not-there', /cannot take over .*not-there/],
+  ];
+  for (const [what, flag, says] of hopeless) {
+    test(`${what} ends in one line, and the running one goes on`, async () => {
+      const old = node.running;
+      const next = node.launch(['--takeover', flag]);
+      assert.equal((await next.ended()).status, 1);
+      assert.equal(next.said(says).length, 1, next.evidence);
+      assert.doesNotMatch(next.output, /\n\s+at /);
+      node.daemon = old;
+      await podsReachEachOther();
+      assert.equal((await old.status()).pid, old.pid);
+    });
+  }
 
   /** Plays the next agent up to where the running one has parked its workers. */
   async function untilParked(): Promise<{ channel: MessageChannel; token: number; close: () => void }> {
