@@ -10,7 +10,10 @@ type UnaryMethod = (
   callback: (error: ServiceError | null, response: unknown) => void,
 ) => { cancel(): void };
 
-/** Makes one unary call; cancelled when the signal is aborted. Rejects with gRPC's `ServiceError`. */
+/**
+ * Makes one unary call to etcd; cancelled when the signal is aborted. Rejects with gRPC's `ServiceError`, also for an answer
+ * without the header that all of etcd's have.
+ */
 export function unary(
   client: Client,
   method: string,
@@ -24,8 +27,9 @@ export function unary(
     const send = (client as unknown as Record<string, UnaryMethod>)[method].bind(client);
     const call = send(request, metadata, { deadline: Date.now() + timeoutMs }, (error, response) => {
       signal.removeEventListener('abort', cancel);
-      if (error === null) resolve(response);
-      else reject(error);
+      if (error !== null) reject(error);
+      else if (hasHeader(response)) resolve(response);
+      else reject(serviceError(status.INTERNAL, 'what answers there is no etcd'));
     });
     signal.addEventListener('abort', cancel, { once: true });
   });
@@ -50,5 +54,13 @@ export function grpcOptions(timings: EtcdTimings, { serverName }: EtcdTarget): C
 
 /** What gRPC would throw for an endpoint that cannot be reached. */
 export function unreachable(details: string): ServiceError {
-  return Object.assign(new Error(details), { code: status.UNAVAILABLE, details, metadata: new Metadata() });
+  return serviceError(status.UNAVAILABLE, details);
+}
+
+function hasHeader(response: unknown): boolean {
+  return typeof response === 'object' && response !== null && 'header' in response && response.header !== null;
+}
+
+function serviceError(code: status, details: string): ServiceError {
+  return Object.assign(new Error(details), { code, details, metadata: new Metadata() });
 }
