@@ -10,6 +10,9 @@ import type { DatagramSender } from './sd-notify.js';
 /** The first descriptor that is passed. */
 const LISTEN_FDS_START = 3;
 
+/** More than any agent keeps; what promises more is no service manager. */
+const MAX_LISTEN_FDS = 1024;
+
 /** What the store is reached by. */
 export interface ServiceDescriptorCalls {
   readonly send: DatagramSender;
@@ -54,9 +57,20 @@ export class ServiceDescriptors implements DescriptorStore {
     this.#path = path;
     this.#calls = calls;
     this.#logger = logger;
-    this.#passed = passed;
     this.#kept = new Set(passed.map(({ name }) => name));
-    for (const { fd } of passed) calls.keepFromChildren(fd);
+    this.#passed = passed.filter(({ fd }) => this.#keepFromChildren(fd));
+    const missing = passed.length - this.#passed.length;
+    if (missing > 0) logger.warn(`of ${passed.length} descriptors that LISTEN_FDS promises ${missing} are not there`);
+  }
+
+  /** Whether it is there at all. */
+  #keepFromChildren(fd: number): boolean {
+    try {
+      this.#calls.keepFromChildren(fd);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   take(): readonly StoredDescriptor[] {
@@ -101,7 +115,8 @@ function passedDescriptors(
   pid: number,
 ): readonly StoredDescriptor[] {
   const count = Number(environment.LISTEN_FDS);
-  if (Number(environment.LISTEN_PID) !== pid || !Number.isInteger(count) || count < 1) return [];
+  if (Number(environment.LISTEN_PID) !== pid || !Number.isInteger(count) || count < 1 || count > MAX_LISTEN_FDS)
+    return [];
   const names = (environment.LISTEN_FDNAMES ?? '').split(':');
   return Array.from({ length: count }, (_, index) => ({
     name: names[index] || 'unknown',

@@ -12,7 +12,11 @@ interface Fixture {
   readonly store?: ServiceDescriptors;
 }
 
-function open(environment: Record<string, string | undefined>, broken = false): Fixture {
+/** Of the descriptors that `closed` names nothing is open. */
+function open(
+  environment: Record<string, string | undefined>,
+  { broken = false, closed = [] }: { readonly broken?: boolean; readonly closed?: readonly number[] } = {},
+): Fixture {
   const told: string[] = [];
   const warnings: string[] = [];
   const refuse = (): void => {
@@ -30,7 +34,10 @@ function open(environment: Record<string, string | undefined>, broken = false): 
         refuse();
         told.push('barrier');
       },
-      keepFromChildren: (fd) => told.push(`closed on exec ${fd}`),
+      keepFromChildren: (fd) => {
+        if (closed.includes(fd)) throw new Error(`${fd} is not open`);
+        told.push(`closed on exec ${fd}`);
+      },
     },
     { ...silentLogger, warn: (line) => warnings.push(line) },
   );
@@ -66,10 +73,18 @@ describe("the service manager's descriptor store", () => {
     ['for another process', { ...passed(), LISTEN_PID: '1' }],
     ['without a number', { ...passed(), LISTEN_FDS: undefined }],
     ['with a bad number', { ...passed(), LISTEN_FDS: '-1' }],
+    ['with a number that no agent keeps', { ...passed(), LISTEN_FDS: '4000000000' }],
   ];
   for (const [what, environment] of useless) {
     test(`has nothing to give ${what}`, () => assert.deepEqual(open(environment).store?.take(), []));
   }
+
+  test('gives what is open of what was promised, and says what is not', () => {
+    const { store, warnings } = open(passed(), { closed: [3] });
+    assert.deepEqual(store?.take(), [{ name: 'udp-0', fd: 4 }]);
+    assert.equal(warnings.length, 1);
+    assert.match(warnings[0], /of 2 descriptors that LISTEN_FDS promises 1 are not there/);
+  });
 
   test('passes descriptors on that have no name', () => {
     const { store } = open({ ...passed(), LISTEN_FDNAMES: undefined });
@@ -102,7 +117,7 @@ describe("the service manager's descriptor store", () => {
   });
 
   test('that does not listen is said once', () => {
-    const { warnings, store } = open(passed(), true);
+    const { warnings, store } = open(passed(), { broken: true });
     store?.keep('tun-0', 17);
     store?.forgetAll();
     assert.equal(warnings.length, 1);
