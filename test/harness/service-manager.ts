@@ -28,6 +28,7 @@ export class ServiceManager {
   readonly #log: string;
   readonly #child: ChildProcess;
   #output = '';
+  #closed = false;
 
   constructor({
     program,
@@ -53,6 +54,7 @@ export class ServiceManager {
       { stdio: ['pipe', 'pipe', 'inherit'], environment },
     );
     this.#child.stdout?.on('data', (chunk: Buffer) => (this.#output += chunk.toString()));
+    this.#child.once('close', () => (this.#closed = true));
   }
 
   /** What has happened, a line each: see `service_manager.cc`. */
@@ -76,7 +78,11 @@ export class ServiceManager {
   happens(event: RegExp, since: number): Promise<string> {
     return until(
       `the service manager tells ${String(event)}`,
-      () => this.events.slice(since).find((one) => event.test(one)),
+      () => {
+        const found = this.events.slice(since).find((one) => event.test(one));
+        if (found === undefined && this.#closed) throw new Error(`the service manager ended before ${String(event)}`);
+        return found;
+      },
       {
         everyMs: 10,
         evidence: () =>

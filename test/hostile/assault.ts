@@ -93,14 +93,16 @@ class Attack {
     const seconds = (performance.now() - startedMs) / 1000;
     const pinged = await honest.stop();
     const { counts, underlayMissing, tunMissing } = await this.settle(before, sent);
+    const after = await ping(source.namespace, target.address, { count: 50 });
+    const end = residentKib(pid);
     return {
       sent,
       counts,
       underlayMissing,
       tunMissing,
       honest: { sent: pinged.sent, received: pinged.received },
-      after: await ping(source.namespace, target.address, { count: 50 }),
-      memoryKib: { start, end: residentKib(pid), most },
+      after,
+      memoryKib: { start, end, most: Math.max(most, end) },
       logged: victim.running.lines.slice(linesBefore),
       seconds,
     };

@@ -66,7 +66,7 @@ async function measureStarts(node: ClusterNode, { leases, signal }: MeasureOptio
     signal.throwIfAborted();
     await node.running.stop();
     const snapshot = `${node.running.subnetFile}.snapshot`;
-    if (start === 0) rows[4].push(`${(statSync(snapshot).size / 1e6).toFixed(1)} MB`);
+    if (start === 0) rows[4].push(`${(statSync(snapshot).size / 1e3).toFixed(0)} kB`);
     else await runCommand('rm', ['-f', snapshot]);
     const startedMs = performance.now();
     const daemon = node.launch();
@@ -95,10 +95,10 @@ async function measureStarts(node: ClusterNode, { leases, signal }: MeasureOptio
   return [
     ['start to a full table', rows[0].join(', ')],
     ['start to ready', rows[1].join(', ')],
-    ['longest answer meanwhile', rows[2].join(', ')],
+    ['longest answer during a start', rows[2].join(', ')],
     ['processor time of a start and two seconds', rows[3].join(', ')],
     ['snapshot', rows[4].join(', ')],
-    ['resident memory', memory],
+    ['resident memory after the starts', memory],
   ];
 }
 
@@ -141,8 +141,8 @@ function stormFacts(account: StormAccount): [string, string][] {
       'processor time',
       `${account.cpuPercent.toFixed(0)} % of a core, ${account.calmCpuPercent.toFixed(0)} % before it`,
     ],
-    ['resident memory', `${mebibytes(memoryKib.start)} MiB before, ${mebibytes(memoryKib.end)} MiB after`],
-    ['longest answer meanwhile', `${account.longestAnswerMs.toFixed(0)} ms`],
-    ['lines in the log', String(logged.length)],
+    ['resident memory of the storm', `${mebibytes(memoryKib.start)} MiB before, ${mebibytes(memoryKib.end)} MiB after`],
+    ['longest answer during the storm', `${account.longestAnswerMs.toFixed(0)} ms`],
+    ['lines in the log during the storm', String(logged.length)],
   ];
 }
