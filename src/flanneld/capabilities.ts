@@ -2,6 +2,7 @@
 import { readFileSync, statSync, type Stats } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Identity } from '../dataplane/native.js';
+import { FlannelError } from '../errors.js';
 import type { FlanneldOptions } from './flags.js';
 
 /** Numbers of linux/capability.h. */
@@ -73,6 +74,15 @@ export interface ProcessRights {
   /** A bit for each capability that it has or may take back. */
   readonly permitted: bigint;
   readonly noNewPrivileges: boolean;
+}
+
+/**
+ * To be asked before another agent is: it would have ended, or made room, when the first call is refused.
+ * @throws FlannelError `HOST`
+ */
+export function assertMayAdministerNetwork(rights: ProcessRights | undefined = processRights()): void {
+  if (rights === undefined || (rights.permitted & (1n << BigInt(CAPABILITIES.NET_ADMIN))) !== 0n) return;
+  throw new FlannelError('HOST', '--takeover needs CAP_NET_ADMIN, which this process does not have: run as root');
 }
 
 /** proc(5), `/proc/self/status`; `undefined` where that cannot be read. */

@@ -1,4 +1,3 @@
-import type { StoredDescriptor } from '../backend/descriptor-store.js';
 import type { AgentServers } from './agent-servers.js';
 import type { AgentState } from './agent-state.js';
 import type { FlanneldOptions } from './flags.js';
@@ -11,11 +10,6 @@ export interface EstateParts {
   readonly servers: AgentServers;
   readonly snapshots: SnapshotFile;
   readonly leave: (taken: boolean) => void;
-}
-
-/** What distinguishes the tunnel's descriptors from those of servers. */
-export function isOfTunnel({ name }: StoredDescriptor): boolean {
-  return /^(tun|udp)-/.test(name);
 }
 
 /** What this agent hands over to the next one. */

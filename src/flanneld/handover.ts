@@ -106,14 +106,17 @@ export class HandoverServer {
     this.#busy = true;
     try {
       const refusal = await this.#refusal(channel, first);
-      if (refusal === undefined) await this.#handOver(channel);
-      else channel.send(text({ type: 'refused', reason: refusal }));
+      if (refusal === undefined) {
+        await this.#handOver(channel);
+        // The end of this process closes the channel: the other one waits for that, and opens what is free then.
+        return;
+      }
+      channel.send(text({ type: 'refused', reason: refusal }));
     } catch (error) {
       this.#logger.warn(`not taken over: ${errorMessage(error)}; going on`);
-    } finally {
-      if (first) this.#busy = false;
-      channel.close();
     }
+    if (first) this.#busy = false;
+    channel.close();
   }
 
   /** What is unread when the channel is closed would cost the other end the answer: the request is always read. */
@@ -126,6 +129,7 @@ export class HandoverServer {
     return first ? this.#estate.unfit() : 'another one is taking over';
   }
 
+  /** Resolves when this process is to end, and rejects when it goes on. */
   async #handOver(channel: MessageChannel): Promise<void> {
     const snapshot = snapshotDescriptor(`${this.#path}.snapshot`, this.#estate.snapshot() ?? '');
     let token: number | undefined;
@@ -185,7 +189,9 @@ export class Predecessor {
   #progress: 'asked' | 'parked' | 'left' = 'asked';
   /** As text; see `store-snapshot.ts`. */
   readonly snapshot: string;
+  /** The tunnel's. */
   readonly descriptors: readonly StoredDescriptor[];
+  #listeners: readonly StoredDescriptor[];
 
   /**
    * Asks the agent that listens at `path`. `undefined` where there is none.
@@ -233,7 +239,14 @@ export class Predecessor {
     const snapshot = fdOf(SNAPSHOT);
     this.snapshot = readFileSync(snapshot, 'utf8');
     closeFd(snapshot);
-    this.descriptors = handed.filter(({ name }) => name !== TOKEN && name !== SNAPSHOT);
+    const rest = handed.filter(({ name }) => name !== TOKEN && name !== SNAPSHOT);
+    this.descriptors = rest.filter(isOfTunnel);
+    this.#listeners = rest.filter((one) => !isOfTunnel(one));
+  }
+
+  /** Sockets to answer on once the running agent has ended; none where it has taken them away. */
+  get listeners(): readonly StoredDescriptor[] {
+    return this.#listeners;
   }
 
   /**
@@ -275,7 +288,13 @@ export class Predecessor {
    */
   async leave(): Promise<void> {
     if (this.#progress === 'left') return this.ended();
-    if (this.#progress === 'asked') return leave(this.#channel);
+    if (this.#progress === 'asked') {
+      await leave(this.#channel);
+      // Open here they would keep their address from the ones that are made anew.
+      this.#listeners.forEach(({ fd }) => closeFd(fd));
+      this.#listeners = [];
+      return;
+    }
     this.#channel.close();
     throw refusal('packets could not be made to flow here, and it goes on');
   }
@@ -297,6 +316,11 @@ async function leave(channel: MessageChannel): Promise<void> {
   const gone = channel.ended;
   channel.close();
   if (!gone) throw refusal('it does not end');
+}
+
+/** What distinguishes the tunnel's descriptors from those of servers. */
+function isOfTunnel({ name }: StoredDescriptor): boolean {
+  return /^(tun|udp)-/.test(name);
 }
 
 function refusal(reason: string): FlannelError {

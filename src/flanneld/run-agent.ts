@@ -13,9 +13,10 @@ import { LazySubnetManager } from '../subnet/lazy-subnet-manager.js';
 import { VERSION } from '../version.js';
 import { AgentServers } from './agent-servers.js';
 import { AgentState } from './agent-state.js';
+import { assertMayAdministerNetwork } from './capabilities.js';
 import { Agent } from './agent.js';
 import type { FlanneldOptions } from './flags.js';
-import { estateOf, isOfTunnel } from './estate.js';
+import { estateOf } from './estate.js';
 import { HandoverServer, handoverPath, Predecessor } from './handover.js';
 import { KnownLeases } from './known-leases.js';
 import { Machine } from './machine.js';
@@ -47,9 +48,11 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
   state.probes = responder;
   const servers = new AgentServers(options, state, { taps, prober: probeServiceOf(probeNode) });
 
+  if (options.takeover) assertMayAdministerNetwork();
   const predecessor = options.takeover
     ? await Predecessor.ask(handoverPath(options.controlSocket), options.etcd.prefix, logger)
     : undefined;
+  const handed = [...(predecessor?.descriptors ?? [])];
   const snapshots = new SnapshotFile(snapshotPath(options.subnetFile), logger, predecessor?.snapshot);
   const end = childAbort(stop);
   let handover: HandoverServer | undefined;
@@ -72,17 +75,17 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
       ...{ options, logger, manager, leases, state, host, ...service, snapshots, backendOfType, responder },
       clock: systemClock,
       ...(predecessor && {
-        descriptors: { take: () => predecessor.descriptors.filter(isOfTunnel), keep() {}, forgetAll() {} },
+        descriptors: { take: () => handed.splice(0), keep() {}, forgetAll() {} },
         predecessor: {
           makeRoom: () => predecessor.makeRoom(),
           running: () => predecessor.running(),
           async ended() {
             await predecessor.ended();
-            await serve(predecessor.descriptors);
+            await serve(predecessor.listeners);
           },
           async leave() {
             await predecessor.leave();
-            await serve([]);
+            await serve(predecessor.listeners);
           },
         },
       }),

@@ -5,11 +5,14 @@
  */
 import assert from 'node:assert/strict';
 import { readSync } from 'node:fs';
+import { chmod, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { MessageChannel, type Message } from '../../../src/dataplane/message-channel.js';
 import { closeFd } from '../../../src/dataplane/native.js';
 import { handoverPath } from '../../../src/flanneld/handover.js';
 import { Cluster, PREFIX, type ClusterNode } from '../../harness/cluster.js';
+import { FLANNELD } from '../../harness/daemon.js';
 import { noCompiler } from '../../harness/compile.js';
 import { untilReached } from '../../harness/pod-traffic.js';
 import {
@@ -59,6 +62,19 @@ describe('a takeover', { skip: noCompiler }, () => {
       assert.deepEqual(node.running.subnetEnv, subnetEnv);
       assert.equal((await httpGet(node.namespace, 'http://127.0.0.1:9990/readyz')).status, 200);
     }
+  });
+
+  test('by one that may not administer the network ends in one line, and the running one goes on', async () => {
+    const program = join(cluster.folder, 'flanneld-without-rights');
+    const rights = ['--bounding-set', '--inh-caps'].map((set) => `${set}=-net_admin`).join(' ');
+    await writeFile(program, `#!/bin/sh\nexec setpriv ${rights} '${FLANNELD}' "$@"\n`);
+    await chmod(program, 0o755);
+    const old = node.running;
+    const next = node.launch(['--takeover', `--control-socket=${old.controlSocket}`], { program });
+    assert.equal((await next.ended()).status, 1);
+    assert.equal(next.said(/--takeover needs CAP_NET_ADMIN/).length, 1, next.evidence);
+    node.daemon = old;
+    assert.equal((await old.status()).pid, old.pid);
   });
 
   const hopeless: readonly (readonly [what: string, flag: string, says: RegExp])[] = [
@@ -128,6 +144,16 @@ describe('a takeover', { skip: noCompiler }, () => {
         close();
       }
     }
+  });
+
+  test('with flags that what is handed over does not fit waits for the end of the running one, and starts anew', async () => {
+    for (const flags of [['--workers=2'], []]) {
+      const next = await takeOver(node, [HEALTH, ...flags]).then(() => node.running);
+      assert.equal(next.said(/the snapshot of the last run is not used: .* is in use/).length, 1, next.evidence);
+      assert.equal((await next.status()).pid, next.pid);
+      assert.equal((await httpGet(node.namespace, 'http://127.0.0.1:9990/readyz')).status, 200);
+    }
+    await podsReachEachOther();
   });
 
   test('is a start as ever where nobody runs', async () => {
