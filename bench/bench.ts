@@ -13,7 +13,7 @@ import { describeMachine } from './machine.js';
 import { MEASURES, OPTIONAL_MEASURES } from './measures/index.js';
 import { STANDARD_CONTENDERS, type BenchOptions, type StandardContender } from './options.js';
 import { clock, type Progress } from './progress.js';
-import { readResults, requireWritable, writeReport } from './report/files.js';
+import { readResults, requireNoResults, requireWritable, writeReport } from './report/files.js';
 import { goalTable } from './report/goals.js';
 import { circumstances, method, offloadLines, offloadState } from './report/markdown.js';
 import { publish } from './report/publish.js';
@@ -33,6 +33,7 @@ export async function bench(options: BenchOptions, progress: Progress, signal: A
   const startedAt = new Date();
   const earlier = output !== undefined && (append || render) ? await readResults(output) : undefined;
   const folder = output ?? join(ROOT, 'bench/results', folderName(startedAt));
+  if (earlier === undefined) requireNoResults(folder);
   await requireWritable(folder);
   const now = render ? undefined : await measure(options, startedAt, earlier, progress, signal);
   const results = now === undefined || earlier === undefined ? (now ?? earlier) : appendResults(earlier, now);

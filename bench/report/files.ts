@@ -68,6 +68,12 @@ export async function requireWritable(folder: string): Promise<void> {
   }
 }
 
+/** @throws UsageError when a folder has results that others would replace */
+export function requireNoResults(folder: string): void {
+  if (!existsSync(join(folder, RESULTS_FILE))) return;
+  throw new UsageError(`--output ${folder} has results already: add to them with --append, or name another folder`);
+}
+
 /** Those on a folder's way that are not there, the outermost first. */
 function missingFolders(folder: string): string[] {
   return existsSync(folder) ? [] : [...missingFolders(dirname(folder)), folder];

@@ -104,7 +104,8 @@ describe('npm run bench', () => {
   });
 
   test('an interrupted run takes its namespaces with it', async () => {
-    const running = start(['--contenders', 'flannelette', '--measure', 'tcp', '--seconds', '1', '--output', folder]);
+    const elsewhere = join(folder, 'interrupted');
+    const running = start(['--contenders', 'flannelette', '--measure', 'tcp', '--seconds', '1', '--output', elsewhere]);
     await until('the first measurement begins', () => running.said().includes('1/15'));
     assert.notDeepEqual(namespacesOf(running.pid), []);
     running.interrupt();

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { appendResults, requireSameSetting } from '../../../bench/append.js';
 import { comparisonLines } from '../../../bench/compare.js';
 import { readReport } from '../../../bench/measures/iperf.js';
-import { readResults, requireWritable, writeReport } from '../../../bench/report/files.js';
+import { readResults, requireNoResults, requireWritable, writeReport } from '../../../bench/report/files.js';
 import { formatFigure, formatRange, formatRatio } from '../../../bench/report/format.js';
 import { goalTable } from '../../../bench/report/goals.js';
 import { markdownReport } from '../../../bench/report/markdown.js';
@@ -152,6 +152,18 @@ test('a folder that cannot be written to is told beforehand, and looking leaves 
       );
     }
     assert.equal(readFileSync(join(folder, 'file'), 'utf8'), 'kept');
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('results that others would replace are told beforehand', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'bench-kept-'));
+  try {
+    requireNoResults(folder);
+    requireNoResults(join(folder, 'none'));
+    writeFileSync(join(folder, 'results.json'), 'kept');
+    assert.throws(() => requireNoResults(folder), { name: 'UsageError', message: /has results already: .*--append/ });
   } finally {
     rmSync(folder, { recursive: true });
   }
