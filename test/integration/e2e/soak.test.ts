@@ -1,4 +1,8 @@
-/** A short soak (`npm run soak` does it for as long as is wanted): a few events, and every packet accounted for. */
+/**
+ * A short soak (`npm run soak` does it for as long as is wanted): a few events, and every packet accounted for.
+ *
+ * Runs alone: its agents, events and traffic take both processors.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { noCompiler } from '../../harness/compile.js';
@@ -19,7 +23,7 @@ test('nothing vanishes uncounted, whatever happens', { skip: noCompiler }, async
   const said: string[] = [];
   const report = await runSoak({ minutes: 1, seed, script: SCRIPT, say: (line) => void said.push(line) });
   const plain = paintFor(process.stdout, { NO_COLOR: '1' });
-  const evidence = [...said, ...soakReport(report, plain), ...report.failures].join('\n');
+  const evidence = [...report.failures, ...said, ...soakReport(report, plain)].join('\n');
   assert.deepEqual(report.failures, [], evidence);
   const { sent, fate } = report.account;
   const total = (rows: typeof sent): number => rows.reduce((sum, { packets }) => sum + packets, 0);
