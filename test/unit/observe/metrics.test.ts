@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { BackendStatus } from '../../../src/backend/status.js';
-import { createMetrics, type MetricsSource } from '../../../src/observe/metrics.js';
+import { createMetrics } from '../../../src/observe/metrics.js';
+import { SILENT_SOURCE } from './metrics-source.js';
 
 const BACKEND: BackendStatus = {
   type: 'udp',
@@ -23,18 +24,7 @@ const BACKEND: BackendStatus = {
 
 /** The samples whose names begin so, of an agent with that backend at each scrape. */
 async function scrapes(start: string, backend: () => BackendStatus | undefined): Promise<() => Promise<string[]>> {
-  const source: MetricsSource = {
-    version: '0.1.0',
-    backend,
-    queueDrops: () => Promise.resolve(undefined),
-    leases: () => 0,
-    leaseExpiresAtMs: () => undefined,
-    leasesLost: () => 0,
-    storeRequests: () => [],
-    storeWatchRestarts: () => 0,
-    storeSkippedKeys: () => 0,
-  };
-  const metrics = await createMetrics(source);
+  const metrics = await createMetrics({ ...SILENT_SOURCE, backend });
   return async () => (await metrics.read()).split('\n').filter((line) => line.startsWith(start));
 }
 
