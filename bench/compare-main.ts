@@ -4,9 +4,11 @@ import { runProgram } from './program.js';
 import { Progress } from './progress.js';
 import { requireBenchMachine } from './requirements.js';
 
-process.exitCode = await runProgram('bench:compare', async (signal) => {
+const NAME = 'bench:compare';
+
+process.exitCode = await runProgram(NAME, async (signal) => {
   const options = parseCompareOptions(process.argv.slice(2), (text) => void process.stdout.write(text));
   if (options === undefined) return 0;
   requireBenchMachine();
-  return compare(options, new Progress(), signal);
+  return compare(options, new Progress(NAME), signal);
 });

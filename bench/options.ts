@@ -51,6 +51,8 @@ const QUICK: readonly ModePlan[] = [
 ];
 /** The last measurement, the report and the clearing away take the rest of the three minutes. */
 const QUICK_LIMIT_SECONDS = 150;
+/** What goes with --render. */
+const WITH_RENDER: readonly string[] = ['render', 'output', 'publish'] satisfies (keyof Parsed)[];
 
 const modeNames = VETH_MODES.map(({ name }) => name);
 const measureNames = [...MEASURES, ...OPTIONAL_MEASURES].map(({ name }) => name);
@@ -143,14 +145,25 @@ Exit status: 0 done, 1 something could not be measured, 2 the command line is wr
  */
 export function parseOptions(args: readonly string[], print: (text: string) => void): BenchOptions | undefined {
   const command = parseCommandLine(buildCommand(), args, print);
-  return command === undefined ? undefined : complete(command.opts<Parsed>());
+  if (command === undefined) return undefined;
+  refuseBesideRender(command);
+  return complete(command.opts<Parsed>());
+}
+
+/** What is measured, and how, was settled when the run was made. @throws UsageError */
+function refuseBesideRender(command: Command): void {
+  if (command.opts<Parsed>().render !== true) return;
+  const idle = command.options.find((option) => {
+    const name = option.attributeName();
+    return command.getOptionValueSource(name) === 'cli' && !WITH_RENDER.includes(name);
+  });
+  if (idle !== undefined) throw new UsageError(`--render measures nothing: leave ${idle.long} out`);
 }
 
 function complete(parsed: Parsed): BenchOptions {
   const { quick = false, peer: peers = [], output, append = false, render = false } = parsed;
   if (append && output === undefined) throw new UsageError('--append needs --output, the folder to add to');
   if (render && output === undefined) throw new UsageError('--render needs --output, the folder of a run');
-  if (render && append) throw new UsageError('--render measures nothing that could be added: leave --append out');
   const withoutPods = parsed.from === 'host' && OPTIONAL_MEASURES.find(({ name }) => parsed.measure?.includes(name));
   if (withoutPods) throw new UsageError(`--measure ${withoutPods.name} needs --from pod: its other end is one`);
   const names = peers.map(({ name }) => name);

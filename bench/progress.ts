@@ -1,9 +1,16 @@
+/** Where it is told: a terminal has a width. */
+type Output = NodeJS.WritableStream & Partial<Pick<NodeJS.WriteStream, 'isTTY' | 'columns'>>;
+
 /** Tells a waiting person on standard error how far the run is. */
 export class Progress {
   readonly #start = performance.now();
   #shown = 0;
 
-  constructor(private readonly out: NodeJS.WriteStream = process.stderr) {}
+  /** @param program - whose notes these are: `bench:compare` */
+  constructor(
+    private readonly program: string,
+    private readonly out: Output = process.stderr,
+  ) {}
 
   get seconds(): number {
     return (performance.now() - this.#start) / 1000;
@@ -24,7 +31,7 @@ export class Progress {
   /** Something worth a line of its own, which stays. */
   note(text: string): void {
     this.clear();
-    this.out.write(`bench: ${text}\n`);
+    this.out.write(`${this.program}: ${text}\n`);
   }
 
   /** Wipes the line. */

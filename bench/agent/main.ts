@@ -10,6 +10,8 @@ import { measureMemory } from './memory.js';
 import { measureOutage } from './outage.js';
 import { measureTable } from './table.js';
 
+const NAME = 'bench:agent';
+
 interface AgentBenchOptions {
   readonly seconds: number;
   readonly leases: number;
@@ -41,7 +43,7 @@ Examples:
 
 Exit status: 0 done, 1 it failed, 2 the command line is wrong.`;
 
-process.exitCode = await runProgram('bench:agent', async (signal) => {
+process.exitCode = await runProgram(NAME, async (signal) => {
   const command = parseCommandLine(buildCommand(), process.argv.slice(2), (text) => void process.stdout.write(text));
   if (command === undefined) return 0;
   const { seconds, leases, changes, outage } = command.opts<AgentBenchOptions>();
@@ -49,7 +51,7 @@ process.exitCode = await runProgram('bench:agent', async (signal) => {
     throw new UsageError('--seconds 0, --leases 0 and --outage 0 leave nothing to measure');
   }
   requireBenchMachine();
-  const progress = new Progress();
+  const progress = new Progress(NAME);
   const print = (line: string): void => {
     progress.clear();
     process.stdout.write(`${line}\n`);

@@ -79,6 +79,10 @@ const WRONG: readonly (readonly [args: string, complaint: RegExp])[] = [
   ['--append', /--append needs --output/],
   ['--render', /--render needs --output/],
   ['--render --append --output x', /leave --append out/],
+  ['--render --output x --rounds 3', /--render measures nothing: leave --rounds out/],
+  ['--render --output x --measure tcp', /leave --measure out/],
+  ['--render --output x --quick', /leave --quick out/],
+  ['--render --output x --from pod', /leave --from out/],
   ['--fast', /unknown option/],
   ['now', /too many arguments/],
 ];
@@ -91,6 +95,11 @@ for (const [args, complaint] of WRONG) {
     );
   });
 }
+
+test('--render goes with the folder of a run, and with --publish', () => {
+  const { render, publish, output } = parse('--render', '--publish', '--output', 'x');
+  assert.deepEqual([render, publish, output], [true, true, 'x']);
+});
 
 test('a trace to measure the cost of is one of one packet in so many', () => {
   assert.equal(parse().tracedEvery, undefined);
