@@ -5,6 +5,7 @@ import { paintFor } from '../../src/flannelctl/paint.js';
 import { formatTable } from '../../src/flannelctl/table.js';
 import { ROOT } from '../harness/daemon.js';
 import { buildFuzzTargets } from './build.js';
+import { makeOwnFolder } from './own-folder.js';
 import { parseFuzzOptions } from './options.js';
 import { runTarget, type FuzzResult } from './run-target.js';
 
@@ -16,6 +17,7 @@ async function fuzz(signal: AbortSignal): Promise<number> {
   const options = parseFuzzOptions(process.argv.slice(2), (text) => void process.stdout.write(text));
   if (options === undefined) return 0;
   const { targets, limit, seed } = options;
+  makeOwnFolder(FOLDER);
   process.stderr.write(`fuzz: compiling ${targets.length === 1 ? '1 target' : `${targets.length} targets`}\n`);
   const programs = await buildFuzzTargets(targets, join(FOLDER, 'programs'));
   const results: FuzzResult[] = [];

@@ -34,6 +34,8 @@ export interface FlowAccount {
 export interface StreamAccount {
   readonly bytes: number;
   readonly intact: boolean;
+  /** Why it is not intact. */
+  readonly trouble?: string;
 }
 
 export interface TrafficAccount extends FlowAccount {
@@ -131,10 +133,21 @@ export class PacedFlow {
   }
 }
 
+/** What the sender of a stream says at its end: the hash of what it sent and the hash that came back, or what went wrong. */
+type StreamEnd = { readonly sent: string; readonly received: string } | { readonly error: string };
+
+/** @returns why a stream did not arrive as it was sent; `undefined` when it did */
+export function streamTrouble(end: StreamEnd | undefined): string | undefined {
+  if (end === undefined) return 'its sender ended without a word';
+  if ('error' in end) return `its connection broke: ${end.error}`;
+  if (end.received === '') return 'its connection was closed by the receiver';
+  return end.sent === end.received ? undefined : 'other bytes arrived than were sent';
+}
+
 /** A TCP stream between two pods, whose bytes are held against what was sent. */
 export class CheckedStream {
   readonly #server: Listener<TcpRecord>;
-  readonly #client: Listener<{ sent?: string; received?: string; error?: string }>;
+  readonly #client: Listener<StreamEnd>;
 
   private constructor(server: Listener<TcpRecord>, from: Pod, to: Pod, pauseMs: number) {
     this.#server = server;
@@ -151,11 +164,8 @@ export class CheckedStream {
 
   async stop(): Promise<StreamAccount> {
     await this.close();
-    const [result] = this.#client.records;
-    return {
-      bytes: this.#server.records[0]?.bytes ?? 0,
-      intact: result?.sent !== undefined && result.sent === result.received,
-    };
+    const trouble = streamTrouble(this.#client.records.at(0));
+    return { bytes: this.#server.records.at(0)?.bytes ?? 0, intact: trouble === undefined, trouble };
   }
 
   async close(): Promise<void> {

@@ -65,7 +65,7 @@ function flowTable({ traffic: { flows, streams, pings } }: SoakReport, paint: Pa
       ]),
       ['pings', number(pings.sent), number(pings.sent - pings.received), '-'],
       [
-        `TCP bytes, ${streams.every(({ intact }) => intact) ? 'each as it was sent' : 'NOT as they were sent'}`,
+        `TCP bytes, ${streams.every(({ intact }) => intact) ? 'each as it was sent' : 'NOT each as it was sent'}`,
         ...[number(bytes), '-', '-'],
       ],
     ],

@@ -218,7 +218,9 @@ class Soak {
       if (outOfOrder !== 0) failures.push(`${name}: ${outOfOrder} arrived out of order`);
       if (duplicates !== 0) failures.push(`${name}: ${duplicates} arrived twice`);
     }
-    if (!streams.every(({ intact }) => intact)) failures.push('what TCP carried is not what was sent');
+    for (const { bytes, trouble } of streams) {
+      if (trouble !== undefined) failures.push(`a TCP stream of ${bytes} bytes is not intact: ${trouble}`);
+    }
     for (const agent of this.agents) {
       const { name, memoryKib, descriptors, unexpectedEnds } = agent;
       const mib = memoryKib.most / 1024;

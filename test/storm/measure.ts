@@ -135,7 +135,7 @@ function stormFacts(account: StormAccount): [string, string][] {
     ],
     ['datagrams there', lost(traffic.there)],
     ['datagrams back', lost(traffic.back)],
-    ['TCP stream', `${(traffic.tcp.bytes / 1e6).toFixed(0)} MB, ${traffic.tcp.intact ? 'intact' : 'not as sent'}`],
+    ['TCP stream', `${(traffic.tcp.bytes / 1e6).toFixed(0)} MB, ${traffic.tcp.trouble ?? 'intact'}`],
     ['table and etcd agree', `${account.rightAfterMs.toFixed(0)} ms after it, ${account.differences.length} differ`],
     [
       'processor time',

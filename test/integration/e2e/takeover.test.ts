@@ -122,7 +122,7 @@ describe('a takeover', { skip: noCompiler }, () => {
     });
     assert.deepEqual([there.lost, there.outOfOrder, there.duplicates], [0, 0, 0], node.running.evidence);
     assert.deepEqual([back.lost, back.outOfOrder, back.duplicates], [0, 0, 0], node.running.evidence);
-    assert.ok(tcp.intact);
+    assert.ok(tcp.intact, tcp.trouble);
   });
 
   test('by one that hangs leaves the running one to go on, whether or not it could have gone itself', async () => {
