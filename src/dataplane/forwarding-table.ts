@@ -18,7 +18,7 @@
  * possible subnets than that (/2 with /30), a cell stands for several of them and the blocks take over, one more read.
  */
 import { FlannelError } from '../errors.js';
-import { formatPrefix, prefixCovers, prefixMask, prefixOf, type Ipv4Prefix } from '../packet/address.js';
+import { formatPrefix, prefixCovers, prefixKey, prefixMask, prefixOf, type Ipv4Prefix } from '../packet/address.js';
 import {
   BLOCK_BIT,
   ForwardingTableReader,
@@ -145,8 +145,8 @@ export class ForwardingTable extends ForwardingTableReader {
 
   /** Makes `entries` the whole truth, touching only what differs. This node's own subnet stays. */
   replaceAll(entries: readonly ForwardingEntry[]): TableChange {
-    const wanted = new Set(entries.map(({ prefix }) => routeKey(prefix)));
-    const gone = [...this.routes.values()].filter((route) => route.slot >= 0 && !wanted.has(routeKey(route.prefix)));
+    const wanted = new Set(entries.map(({ prefix }) => prefixKey(prefix)));
+    const gone = [...this.routes.values()].filter((route) => route.slot >= 0 && !wanted.has(prefixKey(route.prefix)));
     return this.apply(
       entries,
       gone.map((route) => route.prefix),
@@ -157,7 +157,7 @@ export class ForwardingTable extends ForwardingTableReader {
   setOwn(prefix: Ipv4Prefix): TableChange {
     const before = this.own;
     const change = { overlaps: [], refused: [] };
-    if (before !== undefined && routeKey(before) === routeKey(prefix)) return change;
+    if (before !== undefined && prefixKey(before) === prefixKey(prefix)) return change;
     const cell = OWN_BIT | (prefix.length << LENGTH_SHIFT);
     if (!this.install({ prefix, slot: -1, address: 0, port: 0, cell }, change)) return change;
     this.own = prefix;
@@ -178,7 +178,7 @@ export class ForwardingTable extends ForwardingTableReader {
   /** The longest lease that an address belongs to, this node's own subnet among them. */
   leaseOf(address: number): Ipv4Prefix | undefined {
     const own = { address: address >>> 0, length: 32 };
-    return (this.routes.get(routeKey(own)) ?? this.covering(own))?.prefix;
+    return (this.routes.get(prefixKey(own)) ?? this.covering(own))?.prefix;
   }
 
   private apply(entries: readonly ForwardingEntry[], gone: readonly Ipv4Prefix[]): TableChange {
@@ -186,13 +186,13 @@ export class ForwardingTable extends ForwardingTableReader {
     // New before old: a subnet that moved between leases of different lengths has an owner at every moment.
     for (const entry of entries) this.setOne(entry, change);
     for (const prefix of gone) {
-      if (this.own === undefined || routeKey(this.own) !== routeKey(prefix)) this.remove(prefix);
+      if (this.own === undefined || prefixKey(this.own) !== prefixKey(prefix)) this.remove(prefix);
     }
     return change;
   }
 
   private setOne({ prefix, address, port }: ForwardingEntry, change: MutableChange): void {
-    const existing = this.routes.get(routeKey(prefix));
+    const existing = this.routes.get(prefixKey(prefix));
     if (existing !== undefined && existing.slot < 0) {
       change.refused.push({ prefix, reason: "it is this node's own subnet" });
       return;
@@ -212,7 +212,7 @@ export class ForwardingTable extends ForwardingTableReader {
   }
 
   private install(route: Route, change: MutableChange): boolean {
-    const key = routeKey(route.prefix);
+    const key = prefixKey(route.prefix);
     const before = this.routes.get(key);
     if (!this.paint(route.prefix, route.prefix.length, route.cell)) {
       change.refused.push({ prefix: route.prefix, reason: 'the table has no room for more leases of unusual length' });
@@ -229,7 +229,7 @@ export class ForwardingTable extends ForwardingTableReader {
   }
 
   private remove(prefix: Ipv4Prefix): void {
-    const key = routeKey(prefix);
+    const key = prefixKey(prefix);
     const route = this.routes.get(key);
     if (route === undefined) return;
     this.routes.delete(key);
@@ -242,7 +242,7 @@ export class ForwardingTable extends ForwardingTableReader {
   private covering(prefix: Ipv4Prefix): Route | undefined {
     for (let length = prefix.length - 1; length >= this.geometry.network.length; length--) {
       if (this.routesOfLength[length] === 0) continue;
-      const route = this.routes.get(routeKey(prefixOf(prefix.address, length)));
+      const route = this.routes.get(prefixKey(prefixOf(prefix.address, length)));
       if (route !== undefined) return route;
     }
     return undefined;
@@ -262,7 +262,7 @@ export class ForwardingTable extends ForwardingTableReader {
     const places = 2 ** (length - prefix.length);
     if (places < this.routes.size) {
       for (let place = 0; place < places; place++) {
-        const route = this.routes.get(routeKey({ address: prefix.address + place * 2 ** (32 - length), length }));
+        const route = this.routes.get(prefixKey({ address: prefix.address + place * 2 ** (32 - length), length }));
         if (route !== undefined) yield route.prefix;
       }
       return;
@@ -365,10 +365,6 @@ interface MutableChange {
 
 function leaseLength(cell: number): number {
   return (cell >>> LENGTH_SHIFT) & 0x3f;
-}
-
-function routeKey(prefix: Ipv4Prefix): number {
-  return prefix.address * 64 + prefix.length;
 }
 
 function nextHopKey(address: number, port: number): number {

@@ -1,5 +1,5 @@
 import type { RunningBackend } from '../backend/backend.js';
-import { formatPrefix, type Ipv4Prefix } from '../packet/address.js';
+import { prefixKey, type Ipv4Prefix } from '../packet/address.js';
 import type { Lease } from '../subnet/lease.js';
 import type { LeaseWatcher } from '../subnet/subnet-manager.js';
 
@@ -8,7 +8,7 @@ import type { LeaseWatcher } from '../subnet/subnet-manager.js';
  * lost; the backend, once it runs, gets what is known by then and every change after.
  */
 export class KnownLeases implements LeaseWatcher {
-  readonly #leases = new Map<string, Lease>();
+  readonly #leases = new Map<number, Lease>();
   #backend: RunningBackend | undefined;
   #complete = false;
   #onChange: () => void = () => undefined;
@@ -21,7 +21,7 @@ export class KnownLeases implements LeaseWatcher {
   /** What an earlier run knew: it counts until the store has told anew. */
   remember(leases: readonly Lease[]): void {
     this.clear();
-    for (const lease of leases) this.#leases.set(formatPrefix(lease.subnet), lease);
+    for (const lease of leases) this.#leases.set(prefixKey(lease.subnet), lease);
   }
 
   /** Passes everything known, and every later change, on to a backend. */
@@ -33,15 +33,15 @@ export class KnownLeases implements LeaseWatcher {
 
   snapshot(leases: readonly Lease[]): void {
     this.#leases.clear();
-    for (const lease of leases) this.#leases.set(formatPrefix(lease.subnet), lease);
+    for (const lease of leases) this.#leases.set(prefixKey(lease.subnet), lease);
     this.#complete = true;
     this.#backend?.setLeases(leases);
     this.#onChange();
   }
 
   change(changed: readonly Lease[], removed: readonly Ipv4Prefix[]): void {
-    for (const lease of changed) this.#leases.set(formatPrefix(lease.subnet), lease);
-    for (const subnet of removed) this.#leases.delete(formatPrefix(subnet));
+    for (const lease of changed) this.#leases.set(prefixKey(lease.subnet), lease);
+    for (const subnet of removed) this.#leases.delete(prefixKey(subnet));
     this.#backend?.changeLeases(changed, removed);
     this.#onChange();
   }

@@ -10,14 +10,30 @@ export interface Ipv4Prefix {
   readonly length: number;
 }
 
-const OCTET = '(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])';
-const DOTTED_QUAD = new RegExp(`^${OCTET}\\.${OCTET}\\.${OCTET}\\.${OCTET}$`);
+const DOT = 46;
+const ZERO = 48;
 
 /** Reads a dotted quad; `undefined` for anything else (leading zeros included, since readers disagree on them). */
 export function parseIpv4(text: string): number | undefined {
-  const match = DOTTED_QUAD.exec(text);
-  if (match === null) return undefined;
-  return ((Number(match[1]) << 24) | (Number(match[2]) << 16) | (Number(match[3]) << 8) | Number(match[4])) >>> 0;
+  let address = 0;
+  let dots = 0;
+  // -1: it has no digit yet.
+  let octet = -1;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === DOT) {
+      if (octet < 0 || dots === 3) return undefined;
+      address = address * 256 + octet;
+      dots++;
+      octet = -1;
+      continue;
+    }
+    const digit = code - ZERO;
+    if (digit < 0 || digit > 9 || octet === 0) return undefined;
+    octet = octet < 0 ? digit : octet * 10 + digit;
+    if (octet > 255) return undefined;
+  }
+  return octet < 0 || dots < 3 ? undefined : address * 256 + octet;
 }
 
 /** Writes an address as a dotted quad. */
@@ -68,6 +84,14 @@ export function prefixesOverlap(a: Ipv4Prefix, b: Ipv4Prefix): boolean {
 /** Whether two prefixes are the same. */
 export function prefixesEqual(a: Ipv4Prefix, b: Ipv4Prefix): boolean {
   return a.address === b.address && a.length === b.length;
+}
+
+/**
+ * A number that no other prefix has, to look it up by: its bits, a one behind them and zeros to the end, as a signed
+ * integer, which costs a map no memory of its own. A single address has no room for the one.
+ */
+export function prefixKey({ address, length }: Ipv4Prefix): number {
+  return length === 32 ? 2 ** 32 + address : address | (1 << (31 - length));
 }
 
 /** The last address of a prefix. */

@@ -32,6 +32,18 @@ export function backendTypeOf(attributes: Pick<LeaseAttributes, 'backendType'>):
   return attributes.backendType === '' ? 'udp' : attributes.backendType;
 }
 
+/** A lease as its key and its value say it. Most have nothing but an owner, and a network has tens of thousands of them. */
+export function leaseFrom(
+  { subnet, ipv6Subnet }: Pick<Lease, 'subnet' | 'ipv6Subnet'>,
+  attributes: LeaseAttributes,
+  reserved: boolean,
+): Lease {
+  const { publicIp, publicIpv6, backendType, backendData, backendV6Data } = attributes;
+  const lease = { subnet, publicIp, publicIpv6, backendType, reserved };
+  if (ipv6Subnet === undefined && backendData === undefined && backendV6Data === undefined) return lease;
+  return { ...lease, ...attributesOf(attributes), ...(ipv6Subnet === undefined ? {} : { ipv6Subnet }) };
+}
+
 /** The part of a lease that stands in the store under its key. */
 export function attributesOf(source: LeaseAttributes): LeaseAttributes {
   const { publicIp, publicIpv6, backendType, backendData, backendV6Data } = source;

@@ -16,7 +16,7 @@ import { errorMessage } from '../errors.js';
 import { prefixesEqual } from '../packet/address.js';
 import { formatLeaseKey, parseLeaseKey } from './lease-key.js';
 import { formatLeaseValue, parseLeaseValue } from './lease-value.js';
-import type { Lease } from './lease.js';
+import { leaseFrom, type Lease } from './lease.js';
 import { formatNetworkConfig, parseNetworkConfig, type NetworkConfig } from './network-config.js';
 
 /** Of the form above. What has another is of another release and is not read. */
@@ -95,5 +95,5 @@ function parseLease(line: string): Lease {
   const key = parseLeaseKey(line.slice(0, blank));
   const value = parseLeaseValue(line.slice(blank + 1));
   if (key === undefined || !value.ok) throw new Error(`it has a lease that makes no sense: ${line.slice(0, 80)}`);
-  return { ...key, ...value.attributes, reserved: false };
+  return leaseFrom(key, value.attributes, false);
 }

@@ -14,8 +14,9 @@ import { formatLeaseKey, parseLeaseKey } from '../lease-key.js';
 import { formatLeaseValue } from '../lease-value.js';
 import type { NetworkConfig } from '../network-config.js';
 import type { LeaseRequest } from '../subnet-manager.js';
-import { leaseName, leaseOf } from './lease-mirror.js';
-import type { LeaseStore, Listing, StoredEntry, WriteResult } from './lease-store.js';
+import { leaseName } from './lease-mirror.js';
+import type { LeaseStore, Listing, WriteResult } from './lease-store.js';
+import type { StoredEntry } from './stored-entry.js';
 import type { OwnKey } from './own-key.js';
 import { isDatabaseFull } from './store-error.js';
 
@@ -145,19 +146,18 @@ function leaseFor(request: LeaseRequest, subnet: Ipv4Prefix, reserved: boolean, 
 
 /** Whether a key is this node's: by its address, or by that which it had when it last saw the key. */
 function isOwn({ request, ownKey }: AcquireOptions, entry: StoredEntry): boolean {
-  const result = leaseOf(entry);
-  if (!result.ok) return false;
-  const { publicIp } = result.lease;
+  if (!entry.content.ok) return false;
+  const { publicIp } = entry.content.lease;
   return publicIp === request.publicIp || (publicIp === request.formerPublicIp && ownKey.isUnchanged(entry));
 }
 
 function heldIn(entry: StoredEntry): Held[] {
-  const result = leaseOf(entry);
-  return result.ok ? [{ entry, lease: result.lease }] : [];
+  const { content } = entry;
+  return content.ok ? [{ entry, lease: content.lease }] : [];
 }
 
 /** A key with a good name holds its subnet, however bad its value. */
-function subnetOf(entry: StoredEntry): Ipv4Prefix[] {
-  const key = parseLeaseKey(entry.name);
-  return key === undefined ? [] : [key.subnet];
+function subnetOf({ name, content }: StoredEntry): Ipv4Prefix[] {
+  const subnet = content.ok ? content.lease.subnet : parseLeaseKey(name)?.subnet;
+  return subnet === undefined ? [] : [subnet];
 }

@@ -135,7 +135,12 @@ class EtcdSubnetManager implements SubnetManager {
 
   watchLeases(config: NetworkConfig, watcher: LeaseWatcher, signal: AbortSignal): Promise<void> {
     const { logger, observer, random } = this.options;
-    const mirror = new LeaseMirror({ store: this.store, backendType: config.backend.type, logger, observer });
+    const mirror = new LeaseMirror({
+      folder: this.store.subnetsKey,
+      backendType: config.backend.type,
+      logger,
+      observer,
+    });
     const reasons = new ReasonReporter((reason) => {
       logger.warn(`the watch on the leases broke off and is set up again: ${reason}`);
     });

@@ -6,9 +6,9 @@ import type { Lease } from '../lease.js';
 import { formatLeaseKey, parseLeaseKey } from '../lease-key.js';
 import { formatLeaseValue } from '../lease-value.js';
 import { EtcdConnection } from './connection.js';
-import { leaseName, leaseOf } from './lease-mirror.js';
+import { leaseName } from './lease-mirror.js';
 import { LeaseStore } from './lease-store.js';
-import type { StoredEntry } from './lease-store.js';
+import type { StoredEntry } from './stored-entry.js';
 import { DEFAULT_TIMINGS, etcdTargets } from './options.js';
 import type { EtcdOptions, EtcdTimings } from './options.js';
 import { passwordSource } from './password.js';
@@ -67,9 +67,9 @@ export class LeaseAdmin {
     for (const entry of entries) {
       const key = parseLeaseKey(entry.name);
       if (key === undefined || !prefixesOverlap(key.subnet, subnet)) continue;
-      const result = leaseOf(entry);
-      if (result.ok && result.lease.publicIp === publicIp && prefixesEqual(key.subnet, subnet)) {
-        return this.turnIntoReservation(entry, result.lease, signal);
+      const { content } = entry;
+      if (content.ok && content.lease.publicIp === publicIp && prefixesEqual(key.subnet, subnet)) {
+        return this.turnIntoReservation(entry, content.lease, signal);
       }
       throw heldBy(subnet, entry);
     }
@@ -95,10 +95,10 @@ export class LeaseAdmin {
     if (entry === undefined) {
       throw new FlannelError('LEASE', `nobody holds ${formatPrefix(subnet)}: "flannelctl leases" lists what is held`);
     }
-    const result = leaseOf(entry);
-    if (owner !== undefined && !(result.ok && result.lease.publicIp === owner)) throw heldBy(subnet, entry);
+    const { content } = entry;
+    if (owner !== undefined && !(content.ok && content.lease.publicIp === owner)) throw heldBy(subnet, entry);
     if (!(await this.store.remove(entry, signal))) throw changedMeanwhile(subnet);
-    return result.ok ? result.lease : undefined;
+    return content.ok ? content.lease : undefined;
   }
 
   /**
@@ -137,10 +137,10 @@ export async function listWithExpiry(store: LeaseStore, signal: AbortSignal): Pr
   const { entries } = await store.list(signal);
   const expiries = await expiriesOf(store, new Set(entries.map(({ etcdLeaseId }) => etcdLeaseId)), signal);
   const leases = entries.flatMap((entry): Lease[] => {
-    const result = leaseOf(entry);
-    if (!result.ok) return [];
+    const { content } = entry;
+    if (!content.ok) return [];
     const expiresAtMs = expiries.get(entry.etcdLeaseId);
-    return [expiresAtMs === undefined ? result.lease : { ...result.lease, expiresAtMs }];
+    return [expiresAtMs === undefined ? content.lease : { ...content.lease, expiresAtMs }];
   });
   return leases.sort((a, b) => a.subnet.address - b.subnet.address || a.subnet.length - b.subnet.length);
 }
@@ -160,14 +160,14 @@ async function expiriesOf(store: LeaseStore, ids: Set<string>, signal: AbortSign
 }
 
 function heldBy(subnet: Ipv4Prefix, entry: StoredEntry): FlannelError {
-  const result = leaseOf(entry);
-  if (!result.ok) {
+  const { content } = entry;
+  if (!content.ok) {
     return new FlannelError(
       'LEASE',
       `${formatPrefix(subnet)} cannot be had: the key ${entry.name} is no lease, but in its way`,
     );
   }
-  const { lease } = result;
+  const { lease } = content;
   const what = `${leaseName(lease)} is ${lease.reserved ? 'reserved for' : 'leased to'} ${formatIpv4(lease.publicIp)}`;
   return new FlannelError('LEASE', `${formatPrefix(subnet)} cannot be had: ${what}`);
 }

@@ -1,30 +1,15 @@
 /** This node's picture of all leases, kept from a listing and the changes after it. What is no lease is left out. */
 import type { IEvent } from 'etcd3';
-import { formatPrefix } from '../../packet/address.js';
+import { formatPrefix, prefixKey } from '../../packet/address.js';
 import type { Ipv4Prefix } from '../../packet/address.js';
 import type { Logger } from '../../log.js';
 import { backendTypeOf } from '../lease.js';
 import type { Lease } from '../lease.js';
 import { quoted } from '../json-fields.js';
-import { parseLeaseKey } from '../lease-key.js';
-import { parseLeaseValue } from '../lease-value.js';
+import { parseLeaseKey, type LeaseKey } from '../lease-key.js';
 import type { StoreObserver } from '../subnet-manager.js';
-import type { LeaseStore, StoredEntry } from './lease-store.js';
 import { SkippedKeys } from './skipped-keys.js';
-
-/** Either a lease, or why a key holds none. */
-export type LeaseResult =
-  { readonly ok: true; readonly lease: Lease } | { readonly ok: false; readonly reason: string };
-
-/** What a key and its value say. The expiry is not among it: etcd tells it only when asked for each lease by itself. */
-export function leaseOf(entry: StoredEntry): LeaseResult {
-  const key = parseLeaseKey(entry.name);
-  if (key === undefined) return { ok: false, reason: 'its name is no subnet (10.5.34.0-24)' };
-  if (entry.omittedBytes !== undefined) return { ok: false, reason: `its value is ${entry.omittedBytes} bytes long` };
-  const value = parseLeaseValue(entry.value);
-  if (!value.ok) return { ok: false, reason: value.reason };
-  return { ok: true, lease: { ...key, ...value.attributes, reserved: entry.etcdLeaseId === '0' } };
-}
+import { entryName, entryOf, type StoredEntry } from './stored-entry.js';
 
 /** Whether a key was deleted or has expired. */
 export function isRemoval(event: IEvent): boolean {
@@ -33,7 +18,8 @@ export function isRemoval(event: IEvent): boolean {
 }
 
 export interface LeaseMirrorOptions {
-  readonly store: Pick<LeaseStore, 'entryOf' | 'subnetsKey'>;
+  /** What the names of keys begin with, the slash included. */
+  readonly folder: string;
   /** Leases of other backends are left out: nothing can be sent to them. */
   readonly backendType: string;
   readonly logger: Logger;
@@ -41,84 +27,104 @@ export interface LeaseMirrorOptions {
 }
 
 export class LeaseMirror {
-  private leases = new Map<string, { readonly lease: Lease; readonly modRevision: string }>();
-  /** The keys of a subnet, which may be held with and without an IPv6 half. */
-  private namesOf = new Map<number, string[]>();
+  /** The lease of each subnet: of several keys, which differ in their IPv6 half, that of the one written last. */
+  private holders = new Map<number, Lease>();
+  /** What the other keys of a subnet say, those written last at the end. Hardly any subnet has some. */
+  private shadowed = new Map<number, readonly Lease[]>();
   private readonly skipped: SkippedKeys;
+  private readonly folderBytes: number;
 
   constructor(private readonly options: LeaseMirrorOptions) {
-    this.skipped = new SkippedKeys({ ...options, folder: options.store.subnetsKey });
+    this.skipped = new SkippedKeys(options);
+    this.folderBytes = Buffer.byteLength(options.folder);
   }
 
   /** Begins anew from a listing; returns what it holds. */
   reset(entries: readonly StoredEntry[]): Lease[] {
-    this.leases = new Map();
-    this.namesOf = new Map();
+    this.holders = new Map();
+    this.shadowed = new Map();
     this.skipped.beginAnew();
-    for (const entry of entries) this.put(entry);
+    const crowded = new Set<number>();
+    for (const entry of entries) {
+      const lease = this.leaseIn(entry);
+      if (lease === undefined) continue;
+      const key = prefixKey(lease.subnet);
+      if (this.holders.has(key)) crowded.add(key);
+      this.holders.set(key, lease);
+    }
+    if (crowded.size > 0) this.putInOrder(entries, crowded);
     this.skipped.settled();
-    return [...this.namesOf.values()].map((names) => this.holder(names));
+    return [...this.holders.values()];
   }
 
   /** Takes changes in; returns what came of them, each subnet once. */
   apply(events: readonly IEvent[]): { changed: Lease[]; removed: Ipv4Prefix[] } {
     const touched = new Map<number, Ipv4Prefix>();
+    const touch = (subnet: Ipv4Prefix): void => void touched.set(prefixKey(subnet), subnet);
     for (const event of events) {
-      const entry = this.options.store.entryOf(event.kv);
-      const gone = this.leases.get(entry.name)?.lease;
-      if (gone !== undefined) touched.set(subnetNumber(gone.subnet), gone.subnet);
-      this.remove(entry.name);
-      if (isRemoval(event)) this.skipped.delete(entry.name);
-      else this.put(entry);
-      const come = this.leases.get(entry.name)?.lease;
-      if (come !== undefined) touched.set(subnetNumber(come.subnet), come.subnet);
+      const name = entryName(event.kv.key, this.folderBytes);
+      const gone = parseLeaseKey(name);
+      if (gone !== undefined && this.remove(gone)) touch(gone.subnet);
+      const come = isRemoval(event) ? undefined : this.leaseIn(entryOf(event.kv, this.folderBytes));
+      if (come !== undefined) {
+        this.put(come);
+        touch(come.subnet);
+      }
+      if (come !== undefined || isRemoval(event)) this.skipped.delete(name);
     }
     const changed: Lease[] = [];
     const removed: Ipv4Prefix[] = [];
-    for (const [number, subnet] of touched) {
-      const names = this.namesOf.get(number);
-      if (names === undefined) removed.push(subnet);
-      else changed.push(this.holder(names));
+    for (const [key, subnet] of touched) {
+      const holder = this.holders.get(key);
+      if (holder === undefined) removed.push(subnet);
+      else changed.push(holder);
     }
     this.skipped.settled();
     return { changed, removed };
   }
 
-  private put(entry: StoredEntry): void {
-    const result = leaseOf(entry);
-    if (!result.ok) return this.skipped.add(entry.name, result.reason);
-    const type = backendTypeOf(result.lease);
-    if (type !== this.options.backendType) {
-      return this.skipped.add(entry.name, `it belongs to the backend ${quoted(type)}`);
-    }
-    this.skipped.delete(entry.name);
-    this.leases.set(entry.name, { lease: result.lease, modRevision: entry.modRevision });
-    const number = subnetNumber(result.lease.subnet);
-    const names = this.namesOf.get(number);
-    if (names === undefined) this.namesOf.set(number, [entry.name]);
-    else names.push(entry.name);
+  /** What a key holds for this backend; the key is skipped when it holds nothing. */
+  private leaseIn({ name, content }: StoredEntry): Lease | undefined {
+    const type = content.ok ? backendTypeOf(content.lease) : undefined;
+    if (content.ok && type === this.options.backendType) return content.lease;
+    this.skipped.add(name, content.ok ? `it belongs to the backend ${quoted(type)}` : content.reason);
+    return undefined;
   }
 
-  private remove(name: string): void {
-    const known = this.leases.get(name);
-    if (known === undefined) return;
-    this.leases.delete(name);
-    const number = subnetNumber(known.lease.subnet);
-    const others = this.namesOf.get(number)?.filter((other) => other !== name) ?? [];
-    if (others.length === 0) this.namesOf.delete(number);
-    else this.namesOf.set(number, others);
+  /** A listing is in the order of names: the keys of subnets that have several are put again in that of their writing. */
+  private putInOrder(entries: readonly StoredEntry[], crowded: ReadonlySet<number>): void {
+    const ofCrowded = entries.flatMap((entry) => {
+      const lease = this.leaseIn(entry);
+      if (lease === undefined || !crowded.has(prefixKey(lease.subnet))) return [];
+      return [{ lease, revision: BigInt(entry.modRevision) }];
+    });
+    for (const key of crowded) this.holders.delete(key);
+    ofCrowded.sort((a, b) => (a.revision < b.revision ? -1 : 1));
+    for (const { lease } of ofCrowded) this.put(lease);
   }
 
-  /** The lease that was written last, of those that have one subnet. */
-  private holder(names: readonly string[]): Lease {
-    const known = names.map((name) => this.leases.get(name)).filter((one) => one !== undefined);
-    return known.reduce((last, next) => (BigInt(next.modRevision) > BigInt(last.modRevision) ? next : last)).lease;
+  /** Takes in a lease that was written after everything else of its subnet, under a key that is not known. */
+  private put(lease: Lease): void {
+    const key = prefixKey(lease.subnet);
+    const before = this.holders.get(key);
+    if (before !== undefined) this.shadowed.set(key, [...(this.shadowed.get(key) ?? []), before]);
+    this.holders.set(key, lease);
   }
-}
 
-/** Tells subnets apart as a number: six bits suffice for a length. */
-function subnetNumber({ address, length }: Ipv4Prefix): number {
-  return address * 64 + length;
+  /** Forgets what a key held; says whether it held anything. */
+  private remove({ subnet, ipv6Subnet }: LeaseKey): boolean {
+    const key = prefixKey(subnet);
+    const holder = this.holders.get(key);
+    if (holder === undefined) return false;
+    const others = this.shadowed.get(key) ?? [];
+    const left = [...others, holder].filter((lease) => lease.ipv6Subnet !== ipv6Subnet);
+    const last = left.pop();
+    if (last === undefined) this.holders.delete(key);
+    else this.holders.set(key, last);
+    if (left.length === 0) this.shadowed.delete(key);
+    else this.shadowed.set(key, left);
+    return last !== holder || left.length < others.length;
+  }
 }
 
 /** For messages: who holds what. */

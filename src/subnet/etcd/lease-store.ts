@@ -2,28 +2,13 @@
  * The keys of one network in etcd, and the few things that are ever done to them. Every write to a lease's key is a
  * transaction that fails unless the key is as it was last seen, so that nobody's lease is taken by a node that slept.
  */
-import { isUtf8 } from 'node:buffer';
-import { createHash } from 'node:crypto';
 import type { ICompare, IKeyValue, ILeaseKeepAliveResponse, IRangeRequest, IRangeResponse, ITxnRequest } from 'etcd3';
 import type { StoreOperation } from '../subnet-manager.js';
 import type { StoreConnection } from './store-connection.js';
 import { unreachable } from './grpc-call.js';
+import { entryOf, storedEntry, type SeenKey, type StoredEntry } from './stored-entry.js';
 import { storeKeys } from './store-keys.js';
 import { isAnswerTooLarge, isLeaseNotFound } from './store-error.js';
-
-/** A key below `PREFIX/subnets/` as it was seen. */
-export interface StoredEntry {
-  /** Its last part: `10.5.34.0-24`. Of one that is no text, or longer than a lease's can be, the beginning and a digest. */
-  readonly name: string;
-  /** Empty when it is longer than a lease's can be. */
-  readonly value: string;
-  /** The length of a value that is left out. */
-  readonly omittedBytes?: number;
-  /** Revision of its last write, a 64-bit number in decimal; it identifies what was seen. */
-  readonly modRevision: string;
-  /** The etcd lease that will delete the key; `0` for a reservation, which has none. */
-  readonly etcdLeaseId: string;
-}
 
 /** Every key below `subnets/` at one revision of the store. */
 export interface Listing {
@@ -44,12 +29,6 @@ const PAGE_SIZE = 10_000;
 const SMALLER_PAGE_FACTOR = 8;
 const LIST_TIMEOUT_MS = 30_000;
 
-/** What other backends store beside the address is a few hundred bytes. */
-const MAX_VALUE_BYTES = 4096;
-/** The longest name of a lease has two addresses and two lengths: under 70 characters. */
-const MAX_NAME_BYTES = 128;
-const SHOWN_NAME_BYTES = 64;
-
 /** The network configuration as it was seen. */
 export interface StoredConfig {
   /** The value of `PREFIX/config`; `undefined` when the key is absent. */
@@ -65,6 +44,7 @@ export class LeaseStore {
   readonly configKey: string;
   /** What every lease's key begins with, the slash included. */
   readonly subnetsKey: string;
+  private readonly folderBytes: number;
   private readonly granted = new Set<string>();
 
   constructor(
@@ -75,6 +55,7 @@ export class LeaseStore {
     const keys = storeKeys(prefix);
     this.configKey = keys.config;
     this.subnetsKey = keys.subnets;
+    this.folderBytes = Buffer.byteLength(keys.subnets);
   }
 
   async config(signal: AbortSignal): Promise<StoredConfig> {
@@ -122,12 +103,12 @@ export class LeaseStore {
   }
 
   /** Writes a key anew that is still as it was seen. */
-  replace(seen: StoredEntry, value: string, kind: 'lease' | 'reservation', signal: AbortSignal): Promise<WriteResult> {
+  replace(seen: SeenKey, value: string, kind: 'lease' | 'reservation', signal: AbortSignal): Promise<WriteResult> {
     return this.write(seen.name, value, this.unchanged(seen), kind, signal);
   }
 
   /** Deletes a key that is still as it was seen; says whether it was. */
-  async remove(seen: StoredEntry, signal: AbortSignal): Promise<boolean> {
+  async remove(seen: SeenKey, signal: AbortSignal): Promise<boolean> {
     const request: ITxnRequest = {
       compare: [this.unchanged(seen)],
       success: [{ request_delete_range: { key: this.keyOf(seen.name) } }],
@@ -155,7 +136,7 @@ export class LeaseStore {
   }
 
   /** Whether a key was written by this process, whatever became of the answer: its etcd lease is one of its own. */
-  wroteHere(entry: StoredEntry): boolean {
+  wroteHere(entry: SeenKey): boolean {
     return this.granted.has(entry.etcdLeaseId);
   }
 
@@ -163,16 +144,8 @@ export class LeaseStore {
     return Buffer.from(this.subnetsKey + name);
   }
 
-  /** What a key and its value say. */
-  entryOf(kv: IKeyValue): StoredEntry {
-    return {
-      name: nameOf(kv.key.subarray(Buffer.byteLength(this.subnetsKey))),
-      ...(kv.value.length <= MAX_VALUE_BYTES
-        ? { value: kv.value.toString() }
-        : { value: '', omittedBytes: kv.value.length }),
-      modRevision: kv.mod_revision,
-      etcdLeaseId: kv.lease,
-    };
+  private entryOf(kv: IKeyValue): StoredEntry {
+    return entryOf(kv, this.folderBytes);
   }
 
   /** One page of a listing, and how many keys fit into an answer: values that are no leases may be of any size. */
@@ -190,7 +163,7 @@ export class LeaseStore {
     }
   }
 
-  private unchanged(seen: StoredEntry): ICompare {
+  private unchanged(seen: SeenKey): ICompare {
     return { key: this.keyOf(seen.name), target: MOD, result: EQUAL, mod_revision: seen.modRevision };
   }
 
@@ -217,7 +190,8 @@ export class LeaseStore {
     const answer = await this.connection.call('txn', request, context('txn', signal));
     const expiry = grant === undefined ? {} : { expiresAtMs: grantedAt + Number(grant.TTL) * 1000 };
     if (answer.succeeded) {
-      return { written: true, entry: { name, value, modRevision: answer.header.revision, etcdLeaseId }, ...expiry };
+      const entry = storedEntry({ name, value, modRevision: answer.header.revision, etcdLeaseId });
+      return { written: true, entry, ...expiry };
     }
     const found = answer.responses[0]?.response_range?.kvs[0];
     const entry = found === undefined ? undefined : this.entryOf(found);
@@ -287,13 +261,6 @@ const MOD = 2;
 
 function context(operation: StoreOperation, signal: AbortSignal) {
   return { operation, signal };
-}
-
-/** A name that no lease can have may be of any length, and no text. */
-function nameOf(bytes: Buffer): string {
-  if (bytes.length <= MAX_NAME_BYTES && isUtf8(bytes)) return bytes.toString();
-  const digest = createHash('sha256').update(bytes).digest('hex').slice(0, 16);
-  return `${bytes.toString('utf8', 0, SHOWN_NAME_BYTES)}… (${bytes.length} bytes, ${digest})`;
 }
 
 /** The end of the range of all keys that begin with `prefix`, which ends in a slash here. */

@@ -27,8 +27,9 @@ import { formatLeaseKey, parseLeaseKey } from '../lease-key.js';
 import { formatLeaseValue } from '../lease-value.js';
 import type { OwnLeaseWatcher } from '../subnet-manager.js';
 import { Backoff } from './backoff.js';
-import { leaseName, leaseOf } from './lease-mirror.js';
-import type { LeaseStore, StoredEntry } from './lease-store.js';
+import { leaseName } from './lease-mirror.js';
+import type { LeaseStore } from './lease-store.js';
+import type { StoredEntry } from './stored-entry.js';
 import type { OwnKey } from './own-key.js';
 import { watch } from './watch-stream.js';
 
@@ -114,9 +115,9 @@ class OwnLease {
   /** Takes what the key says for what is: whose it is, and when it expires. False: it is to be read again, or lost. */
   private async adopt(entry: StoredEntry): Promise<boolean> {
     const { store, ownKey } = this.options;
-    const result = leaseOf(entry);
-    if (!result.ok || result.lease.publicIp !== this.lease.publicIp) {
-      const owner = result.ok ? formatIpv4(result.lease.publicIp) : `a value that is no lease (${result.reason})`;
+    const { content } = entry;
+    if (!content.ok || content.lease.publicIp !== this.lease.publicIp) {
+      const owner = content.ok ? formatIpv4(content.lease.publicIp) : `a value that is no lease (${content.reason})`;
       this.lostReason = `${leaseName(this.lease)} belongs to ${owner} now`;
       return false;
     }
@@ -161,8 +162,8 @@ class OwnLease {
       const key = parseLeaseKey(entry.name);
       if (key === undefined || entry.name === this.name || !prefixesOverlap(key.subnet, this.lease.subnet))
         return false;
-      const result = leaseOf(entry);
-      return !result.ok || result.lease.publicIp !== this.lease.publicIp;
+      const { content } = entry;
+      return !content.ok || content.lease.publicIp !== this.lease.publicIp;
     });
     if (other !== undefined) {
       this.lostReason = `${leaseName(this.lease)} was deleted, and ${other.name} has taken its addresses`;

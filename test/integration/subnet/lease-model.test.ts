@@ -18,7 +18,6 @@ import { formatIpv4, prefixesOverlap } from '../../../src/packet/address.js';
 import type { Ipv4Prefix } from '../../../src/packet/address.js';
 import { EtcdConnection } from '../../../src/subnet/etcd/connection.js';
 import { LeaseAdmin } from '../../../src/subnet/etcd/lease-admin.js';
-import { leaseOf } from '../../../src/subnet/etcd/lease-mirror.js';
 import { LeaseStore, prefixEnd } from '../../../src/subnet/etcd/lease-store.js';
 import { DEFAULT_TIMINGS, etcdTargets } from '../../../src/subnet/etcd/options.js';
 import { watch } from '../../../src/subnet/etcd/watch-stream.js';
@@ -123,10 +122,9 @@ class World {
 
   async leases(): Promise<Lease[]> {
     const { entries } = await this.store.list(this.abort.signal);
-    return entries.map((entry) => {
-      const result = leaseOf(entry);
-      assert.ok(result.ok);
-      return result.lease;
+    return entries.map(({ content }) => {
+      assert.ok(content.ok);
+      return content.lease;
     });
   }
 

@@ -1,26 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { IEvent, IKeyValue } from 'etcd3';
+import type { IEvent } from 'etcd3';
 import fc from 'fast-check';
 import { silentLogger } from '../../../src/log.js';
 import { formatIpv4, formatPrefix } from '../../../src/packet/address.js';
 import { LeaseMirror } from '../../../src/subnet/etcd/lease-mirror.js';
-import type { StoredEntry } from '../../../src/subnet/etcd/lease-store.js';
+import { entryOf, storedEntry, type StoredEntry } from '../../../src/subnet/etcd/stored-entry.js';
 
 const PREFIX = '/p/subnets/';
 
-const store = {
-  subnetsKey: PREFIX,
-  entryOf: (kv: IKeyValue): StoredEntry => ({
-    name: kv.key.toString().slice(PREFIX.length),
-    value: kv.value.toString(),
-    modRevision: kv.mod_revision,
-    etcdLeaseId: kv.lease,
-  }),
-};
-
 function mirror(): LeaseMirror {
-  return new LeaseMirror({ store, backendType: 'udp', logger: silentLogger });
+  return new LeaseMirror({ folder: PREFIX, backendType: 'udp', logger: silentLogger });
 }
 
 function event(name: string, value: string | undefined, revision: number): IEvent {
@@ -65,7 +55,7 @@ test('following changes, in batches of any size, comes to the same table as list
           .slice(start, start + batch)
           .map(([name, value], index) => event(name, value, start + index + 2));
         for (const { type, kv } of events) {
-          const entry = store.entryOf(kv);
+          const entry = entryOf(kv, PREFIX.length);
           if (type === 'Delete') entries.delete(entry.name);
           else entries.set(entry.name, entry);
         }
@@ -88,13 +78,13 @@ function listening() {
   const counts: number[] = [];
   const warn = (line: string): void => void heard.push(/subnets\/([^"]*)"/.exec(line)?.[1] ?? line);
   const observer = { request() {}, watchRestarted() {}, skippedKeys: (count: number) => void counts.push(count) };
-  const one = new LeaseMirror({ store, backendType: 'udp', logger: { ...silentLogger, warn }, observer });
+  const one = new LeaseMirror({ folder: PREFIX, backendType: 'udp', logger: { ...silentLogger, warn }, observer });
   return { one, heard, skipped: () => counts.at(-1) };
 }
 
 test('what is no lease is told once, and again only when it is something else', () => {
   const { one, heard, skipped } = listening();
-  const bad: StoredEntry = { name: 'rubbish', value: 'x', modRevision: '2', etcdLeaseId: '0' };
+  const bad = storedEntry({ name: 'rubbish', value: 'x', modRevision: '2', etcdLeaseId: '0' });
   one.reset([bad]);
   one.reset([bad]);
   one.apply([event('rubbish', 'y', 3)]);
@@ -113,7 +103,9 @@ test('what is no lease is told once, and again only when it is something else', 
 
 test('of values that are too long, and too deep for the stack, only that is told', () => {
   const { one, heard, skipped } = listening();
-  one.reset([{ name: '10.5.1.0-24', value: '', omittedBytes: 1_000_000, modRevision: '2', etcdLeaseId: '0' }]);
+  one.reset([
+    storedEntry({ name: '10.5.1.0-24', value: '', omittedBytes: 1_000_000, modRevision: '2', etcdLeaseId: '0' }),
+  ]);
   const deep = `{"PublicIP":"192.168.64.1","BackendData":${'['.repeat(1500)}${']'.repeat(1500)}}`;
   one.apply([event('10.5.2.0-24', deep, 3)]);
   one.apply([event('10.5.3.0-24', JSON.stringify({ PublicIP: 'x'.repeat(4000) }), 4)]);

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { StoredEntry } from '../../../src/subnet/etcd/lease-store.js';
 import { OwnKey } from '../../../src/subnet/etcd/own-key.js';
+import type { SeenKey } from '../../../src/subnet/etcd/stored-entry.js';
 
-const ENTRY: StoredEntry = {
+const ENTRY: SeenKey = {
   name: '10.5.5.0-24',
   value: '{"PublicIP":"192.0.2.7"}',
   modRevision: '11',
