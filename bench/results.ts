@@ -94,7 +94,7 @@ export interface Place {
 }
 
 /** One figure of a contender by round; rounds in which it failed are missing. */
-export function figuresByRound(samples: readonly Sample[], place: Place, figure: string): ReadonlyMap<number, number> {
+function figuresByRound(samples: readonly Sample[], place: Place, figure: string): ReadonlyMap<number, number> {
   const byRound = new Map<number, number>();
   for (const { mode, measure, contender, round, figures } of samples) {
     if (mode !== place.mode || measure !== place.measure || contender !== place.contender) continue;

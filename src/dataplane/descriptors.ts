@@ -58,8 +58,8 @@ export const ENCAP_ARENA_BYTES = (1 << 20) + MAX_PACKET_BYTES;
 /** Packets in one incoming batch, at most. */
 export const DECAP_BATCH_PACKETS = 1024;
 /** Datagrams, or trains of them, that one receive call takes, at most. */
-export const RECEIVED_DATAGRAMS = 64;
+const RECEIVED_DATAGRAMS = 64;
 /** They are received into places of this size. */
-export const DATAGRAM_PLACE_BYTES = MAX_PACKET_BYTES + 33 * 64;
+const DATAGRAM_PLACE_BYTES = MAX_PACKET_BYTES + 33 * 64;
 /** Only what is written to is ever backed by memory: of a place for packets of an ordinary MTU some 2 KiB. */
 export const DECAP_ARENA_BYTES = RECEIVED_DATAGRAMS * DATAGRAM_PLACE_BYTES;

@@ -19,9 +19,9 @@ const MAX_BLOCK_BITS = 8;
 const MAX_BLOCK_CELLS = 2 ** 24;
 const MIN_SLOTS = 2 ** 16;
 const MAX_SLOTS = 2 ** 22;
-export const MAX_OWN_ADDRESSES = 8192;
+const MAX_OWN_ADDRESSES = 8192;
 
-export const SLOT_BITS = 0x00ffffff;
+const SLOT_BITS = 0x00ffffff;
 export const LENGTH_SHIFT = 24;
 export const OWN_BIT = 0x40000000;
 export const BLOCK_BIT = 0x80000000 | 0;
@@ -185,17 +185,12 @@ export class ForwardingTableReader {
     return this.ownAddresses.has(address);
   }
 
-  /** Worker: between two batches, when no result of a lookup is held. */
-  quiesce(workerIndex: number): void {
-    this.epochs.quiesce(workerIndex);
-  }
-
-  /** Worker: before it sleeps; while it sleeps it holds nothing up. */
+  /** Worker: between two batches, when no result of a lookup is held; asleep or not, it holds nothing up. */
   offline(workerIndex: number): void {
     this.epochs.offline(workerIndex);
   }
 
-  /** Worker: after it woke and before its first lookup. */
+  /** Worker: before the first lookup of a batch. */
   online(workerIndex: number): void {
     this.epochs.online(workerIndex);
   }

@@ -100,11 +100,6 @@ export class ForwardingTable extends ForwardingTableReader {
     return new ForwardingTable(buffer, trustedSources);
   }
 
-  /** The table that another thread made: readers only. */
-  static attach(buffer: SharedArrayBuffer): ForwardingTableReader {
-    return new ForwardingTableReader(buffer);
-  }
-
   private constructor(buffer: SharedArrayBuffer, trustedSources: readonly Ipv4Prefix[]) {
     super(buffer);
     this.epochs.initialize();

@@ -539,7 +539,7 @@ export function expectFd(name: string, value: unknown): void {
 }
 
 /** @throws TypeError */
-export function expectInteger(name: string, value: unknown, from: number, to: number): void {
+function expectInteger(name: string, value: unknown, from: number, to: number): void {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < from || value > to) {
     throw new TypeError(`Expected "${name}" to be an integer from ${from} to ${to}, got ${errorMessage(value)}`);
   }

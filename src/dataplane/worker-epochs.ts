@@ -3,8 +3,8 @@
  * said once that it holds nothing from before (quiescent-state-based reclamation, as in userspace RCU).
  *
  * The writer keeps a counter, the epoch, and raises it each time it has taken something out of the readers' sight. A
- * worker copies the epoch into a word of its own whenever it holds no result of a lookup (between two batches), and
- * writes 0 before it sleeps. What was taken out at epoch E is free once every word is 0 or at least E.
+ * worker copies the epoch into a word of its own before the lookups of a batch, and writes 0 after them, when it holds
+ * no result of any. What was taken out at epoch E is free once every word is 0 or at least E.
  */
 const OFFLINE = 0;
 
@@ -24,11 +24,6 @@ export class WorkerEpochs {
   /** Writer, once: readers must not find an epoch that means "offline". */
   initialize(): void {
     Atomics.store(this.words, 0, 1);
-  }
-
-  /** Worker: I hold no result of a lookup made before this call. */
-  quiesce(worker: number): void {
-    Atomics.store(this.words, 1 + worker, Atomics.load(this.words, 0));
   }
 
   /** Worker: I hold nothing and look nothing up until I am online again. */
@@ -54,7 +49,7 @@ export class WorkerEpochs {
     return epoch | 0;
   }
 
-  /** Writer: whether every worker has quiesced since `epoch` was opened. */
+  /** Writer: whether every worker has passed on since `epoch` was opened. */
   allPassed(epoch: number): boolean {
     for (let index = 1; index < this.words.length; index++) {
       const word = Atomics.load(this.words, index);
@@ -79,11 +74,6 @@ export class IndexPool {
   /** Indices that were ever handed out. */
   get touched(): number {
     return this.next;
-  }
-
-  /** Indices that cannot be handed out at the moment. */
-  get unavailable(): number {
-    return this.next - this.free.length;
   }
 
   /** An index of the caller's own, or -1 when there is none. */

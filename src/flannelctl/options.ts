@@ -5,9 +5,6 @@ import type { CommandContext } from './context.js';
 /** Where `flanneld` listens unless it is told otherwise (`--control-socket`). */
 export const DEFAULT_CONTROL_SOCKET = '/run/flannel/flanneld.sock';
 
-/** How long the daemon may take to answer. */
-export const DEFAULT_TIMEOUT_SECONDS = 5;
-
 /** What {@link addDaemonOptions} fills. */
 export interface DaemonOptions {
   readonly socket: string;

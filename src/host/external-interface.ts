@@ -146,7 +146,6 @@ function byRegex(interfaces: readonly HostInterface[], expression: RegExp): Foun
 interface IpRoute {
   /** `local` for an address of this machine, which it reaches by `lo`; absent for an ordinary route. */
   readonly type?: string;
-  readonly dst: string;
   readonly dev?: string;
   readonly prefsrc?: string;
   readonly nexthops?: readonly { readonly dev?: string }[];

@@ -5,7 +5,7 @@ import { listInterfaces, type HostInterface } from './interfaces.js';
 import { deleteRoute, listRoutes } from './routes.js';
 
 /** Every overlay device carries `flannelette:<network id>` as its alias: so a restart, and `--cleanup`, find it again. */
-export const LINK_ALIAS_PREFIX = 'flannelette:';
+const LINK_ALIAS_PREFIX = 'flannelette:';
 
 /** The kernel's limit for an alias (IFALIASZ − 1, linux/if.h). */
 const LINK_ALIAS_MAX_BYTES = 255;

@@ -16,8 +16,6 @@ export interface Route {
   readonly device?: string;
   readonly type: string;
   readonly metric: number;
-  /** Who made it, where that is known: `kernel`, `dhcp`, … */
-  readonly protocol?: string;
   /** The device has no carrier: nobody holds the TUN, so its daemon is dead. */
   readonly linkDown: boolean;
 }
@@ -27,7 +25,6 @@ interface IpRoute {
   readonly dst: string;
   readonly dev?: string;
   readonly metric?: number;
-  readonly protocol?: string;
   readonly flags?: readonly string[];
 }
 
@@ -46,7 +43,6 @@ export async function listRoutes(run: RunCommand = runCommand): Promise<Route[]>
         device: route.dev,
         type: route.type ?? 'unicast',
         metric: route.metric ?? 0,
-        protocol: route.protocol,
         linkDown: (route.flags ?? []).includes('linkdown'),
       },
     ];
@@ -58,19 +54,6 @@ function parseDestination(text: string): Ipv4Prefix | undefined {
   if (text === 'default') return { address: 0, length: 0 };
   const address = parseIpv4(text);
   return address === undefined ? parsePrefix(text) : { address, length: 32 };
-}
-
-/** The route to exactly this network, if there is one. @throws FlannelError `HOST` */
-export async function findRoute(network: Ipv4Prefix, run: RunCommand = runCommand): Promise<Route | undefined> {
-  return (await listRoutes(run)).find((route) => prefixesEqual(route.destination, network));
-}
-
-/**
- * Routes a network through a device; a route to the same network through another device gives way.
- * @throws FlannelError `HOST`
- */
-export async function replaceRoute(network: Ipv4Prefix, device: string, run: RunCommand = runCommand): Promise<void> {
-  await run('ip', ['route', 'replace', formatPrefix(network), 'dev', device, 'scope', 'global']);
 }
 
 /** Deletes the route to a network through a device. Answers whether there was one. @throws FlannelError `HOST` */

@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { errorMessage, FlannelError } from '../errors.js';
 
 /** `net.ipv4.ip_forward` → `/proc/sys/net/ipv4/ip_forward`. In a device's name, `/` stands for a dot, as in sysctl(8). */
@@ -45,17 +45,6 @@ async function readSetting(path: string, name: string): Promise<string | undefin
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw new FlannelError('HOST', `cannot read the kernel setting ${name}: ${errorMessage(error)}`, { cause: error });
-  }
-}
-
-/** Writes a kernel setting. @throws FlannelError `HOST` */
-export async function writeSysctl(key: string, value: string | number): Promise<void> {
-  try {
-    await writeFile(sysctlPath(key), String(value));
-  } catch (error) {
-    throw new FlannelError('HOST', `cannot set the kernel setting ${key} to ${value}: ${errorMessage(error)}`, {
-      cause: error,
-    });
   }
 }
 

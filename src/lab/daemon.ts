@@ -123,7 +123,7 @@ export async function untilReady(plan: LabPlan, node: NodePlan, record: ProcessR
 }
 
 /** The last line of a log that says something. */
-export async function lastLine(file: string): Promise<string> {
+async function lastLine(file: string): Promise<string> {
   const text = await readFile(file, 'utf8').catch(() => '');
   return text.trim().split('\n').at(-1)?.trim() || 'it said nothing';
 }

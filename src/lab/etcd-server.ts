@@ -98,11 +98,6 @@ export class EtcdServer extends EtcdGateway {
     return (this.options.addresses ?? ['127.0.0.1']).map((address) => `${scheme}://${address}:${this.port}`);
   }
 
-  /** The unix socket that answers without TLS, as a target for gRPC clients on this machine. */
-  get socketTarget(): string {
-    return `unix:${this.socketPath}`;
-  }
-
   /** Process id; `undefined` while stopped. */
   get pid(): number | undefined {
     return this.child?.pid;

@@ -184,30 +184,7 @@ function signalProcess(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/**
- * Makes namespaces `prefix-name` for the time of `body`, and removes them whatever comes of it:
- * `await withNamespaces('fl-mtu', ['node1', 'node2'], async ({ node1, node2 }) => { … })`.
- */
-export async function withNamespaces<Name extends string>(
-  prefix: string,
-  names: readonly Name[],
-  body: (namespaces: Record<Name, Namespace>) => Promise<void> | void,
-): Promise<void> {
-  const made: Namespace[] = [];
-  try {
-    const byName = {} as Record<Name, Namespace>;
-    for (const name of names) {
-      const namespace = await Namespace.create(`${prefix}-${name}`);
-      made.push(namespace);
-      byName[name] = namespace;
-    }
-    await body(byName);
-  } finally {
-    await removeNamespaces(made);
-  }
-}
-
-/** Removes several namespaces; every one is tried before the first failure is reported. For `after` hooks of tests. */
+/** Removes several namespaces; every one is tried before the first failure is reported. */
 export async function removeNamespaces(namespaces: Iterable<Namespace>): Promise<void> {
   const results = await Promise.allSettled([...namespaces].map((namespace) => namespace.remove()));
   for (const result of results) if (result.status === 'rejected') throw result.reason;

@@ -80,8 +80,8 @@ export interface LabPlan {
 export const DEFAULT_LAB_NAME = 'lab';
 /** Where the network's keys begin: flannel's default. */
 export const LAB_PREFIX = '/coreos.com/network';
-export const MAX_NODES = 99;
-export const MAX_PODS = 26;
+const MAX_NODES = 99;
+const MAX_PODS = 26;
 
 /** The device each backend of flannel's makes; the first network on a node gets the first name. */
 const OVERLAY_DEVICES: Readonly<Record<string, string | null>> = {
@@ -178,7 +178,7 @@ export function checkLabName(name: string): string {
 }
 
 /** The network namespace of a place of a lab. */
-export function namespaceName(lab: string, place: string): string {
+function namespaceName(lab: string, place: string): string {
   return `fl-${lab}-${place}`;
 }
 

@@ -68,7 +68,7 @@ function isThere(program: LabProgram): boolean {
 }
 
 /** Whether a program runs without libraries, as the only file of an image: it asks for no dynamic loader, elf(5). */
-export function isStatic(path: string): boolean {
+function isStatic(path: string): boolean {
   const start = Buffer.alloc(4096);
   const file = openSync(path, 'r');
   try {

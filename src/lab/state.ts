@@ -10,7 +10,7 @@ import type { LabPlan } from './plan.js';
 import { bootId, isRunning, recordProcess, type ProcessRecord } from './process-record.js';
 
 /** Here rather than in /run, which is memory on most machines: etcd and Docker keep data. */
-export const STATE_ROOT = '/var/lib/flannelette';
+const STATE_ROOT = '/var/lib/flannelette';
 const FORMAT = 1;
 
 /** A program that a lab runs. */

@@ -9,7 +9,7 @@
 import { UsageError } from '../errors.js';
 
 /** Instructions of a program, at most: BPF_MAXINSNS of Linux. */
-export const MAX_FILTER_INSTRUCTIONS = 4096;
+const MAX_FILTER_INSTRUCTIONS = 4096;
 
 /** Integers of one instruction: code, jump if true, jump if false, operand. */
 const FIELDS = 4;

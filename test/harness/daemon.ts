@@ -39,7 +39,6 @@ interface ControlAnswers {
 export class Daemon {
   readonly subnetFile: string;
   readonly controlSocket: string;
-  readonly startedAtMs = Date.now();
   #output = '';
   readonly #child: ChildProcess;
   readonly #ended: Promise<Omit<Ending, 'afterMs'>>;

@@ -67,8 +67,8 @@ export interface SoakAccount {
 const REFUSALS = ['InHdrErrors', 'InAddrErrors', 'InUnknownProtos', 'InDiscards', 'OutNoRoutes', 'FragFails'];
 
 export const IN_HAND = 'in hand when an agent was killed, or its workers crashed';
-export const DEVICE_QUEUE = "no room in flannel0's queue (tx_dropped)";
-export const SOCKET_QUEUE = "no room in the socket's queue (SO_RXQ_OVFL)";
+const DEVICE_QUEUE = "no room in flannel0's queue (tx_dropped)";
+const SOCKET_QUEUE = "no room in the socket's queue (SO_RXQ_OVFL)";
 export const CUT = 'lost on the underlay, by the faults made there';
 
 export function accountFor(measures: Measures): SoakAccount {

@@ -2,7 +2,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import { OWN_FLANNELCTL } from '../../src/lab/daemon.js';
 import { Lab, type LabStatus } from '../../src/lab/lab.js';
 import { isNamespaceOf } from '../../src/lab/plan.js';
@@ -13,9 +12,6 @@ export interface Outcome {
   readonly stdout: string;
   readonly stderr: string;
 }
-
-/** The folder of this checkout. */
-export const CHECKOUT = fileURLToPath(new URL('../../../', import.meta.url));
 
 /** A lab's name that no other run of the tests uses. */
 export function labName(word: string): string {

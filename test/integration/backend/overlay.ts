@@ -81,11 +81,6 @@ export class StaticNode {
     return this.logText;
   }
 
-  get pid(): number {
-    assert.ok(this.child.pid !== undefined);
-    return this.child.pid;
-  }
-
   async status(): Promise<BackendStatus> {
     this.send({ command: 'status' });
     return (await this.next('status')) as BackendStatus;

@@ -6,8 +6,8 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { before, describe, test } from 'node:test';
 import { ask, buildTraffic, flood, startCounting, startEcho, type CountReport } from '../../../bench/traffic.js';
-import { withNamespaces } from '../../../src/lab/namespace.js';
 import { namePrefix } from '../../harness/leftovers.js';
+import { withNamespaces } from '../../harness/namespaces.js';
 
 const MAGIC = 0x666c6f77;
 /** IPv4 and UDP header before the payload of an overlay's datagram. */

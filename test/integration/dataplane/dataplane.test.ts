@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
+import type { Namespace } from '../../../src/lab/namespace.js';
 import { A_OVERLAY, A_UNDERLAY, B_OVERLAY, B_UNDERLAY, BareNode, configOf, withOverlay } from './overlay.js';
+import { namePrefix } from '../../harness/leftovers.js';
+import { withNamespaces } from '../../harness/namespaces.js';
 
 const skip = process.getuid?.() === 0 ? false : 'needs root for namespaces and TUN devices';
 
@@ -39,7 +41,7 @@ for (const workers of [1, 2]) {
 }
 
 test('a flow stays on its queue, whichever queue its answers are written to', { skip }, () =>
-  withNamespaces('dpsteer', ['node'], async ({ node }) => {
+  withNamespaces(namePrefix('dpsteer'), ['node'], async ({ node }) => {
     const program = fileURLToPath(new URL('./steering-program.js', import.meta.url));
     const { stdout } = await node.exec(process.execPath, [program]);
     const queues = JSON.parse(stdout) as [number, number][];

@@ -13,8 +13,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { runCommand } from '../../../src/host/command.js';
-import { withNamespaces } from '../../../src/lab/namespace.js';
 import { namePrefix, temporaryFolder } from '../../harness/leftovers.js';
+import { withNamespaces } from '../../harness/namespaces.js';
 
 const root = fileURLToPath(new URL('../../../../', import.meta.url));
 /** For a machine that has much else to do. */

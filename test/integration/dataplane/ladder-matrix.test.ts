@@ -5,8 +5,9 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
-import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
+import type { Namespace } from '../../../src/lab/namespace.js';
 import { namePrefix } from '../../harness/leftovers.js';
+import { withNamespaces } from '../../harness/namespaces.js';
 import { ping } from '../../harness/ping.js';
 import { RUNG_SETS, type RungSet } from '../../harness/rungs.js';
 import {

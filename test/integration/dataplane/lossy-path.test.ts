@@ -8,10 +8,11 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
-import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
+import type { Namespace } from '../../../src/lab/namespace.js';
 import { checksumAdd, checksumFinish } from '../../../src/packet/checksum.js';
 import { PROTOCOL_UDP, writeIpv4Header } from '../../../src/packet/ipv4.js';
 import { namePrefix } from '../../harness/leftovers.js';
+import { withNamespaces } from '../../harness/namespaces.js';
 import { DatagramSender, sendTcp, withTcpServer, withUdpListener } from '../../harness/traffic.js';
 import { until } from '../../harness/until.js';
 import { A_OVERLAY, A_UNDERLAY, B_OVERLAY, BareNode, configOf, withOverlay } from './overlay.js';

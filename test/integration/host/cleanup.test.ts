@@ -6,9 +6,10 @@ import { Firewall } from '../../../src/host/firewall/firewall.js';
 import { configureLink } from '../../../src/host/link.js';
 import { ensureBlackholeRoute } from '../../../src/host/routes.js';
 import { silentLogger } from '../../../src/log.js';
-import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
+import type { Namespace } from '../../../src/lab/namespace.js';
 import { parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
 import { namePrefix } from '../../harness/leftovers.js';
+import { withNamespaces } from '../../harness/namespaces.js';
 
 function prefix(text: string): Ipv4Prefix {
   const parsed = parsePrefix(text);

@@ -7,10 +7,11 @@ import { cleanUpNetwork } from '../../../src/host/cleanup.js';
 import type { RunCommand } from '../../../src/host/command.js';
 import { Firewall, type FirewallSettings } from '../../../src/host/firewall/firewall.js';
 import { silentLogger } from '../../../src/log.js';
-import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
+import type { Namespace } from '../../../src/lab/namespace.js';
 import { parsePrefix, prefixOf, type Ipv4Prefix } from '../../../src/packet/address.js';
 import { findFlannel } from '../../harness/flannel-peer.js';
 import { namePrefix, temporaryFolder } from '../../harness/leftovers.js';
+import { withNamespaces } from '../../harness/namespaces.js';
 import { until } from '../../harness/until.js';
 
 const { program: flannel, why } = await findFlannel();

@@ -3,9 +3,10 @@ import { describe, test } from 'node:test';
 import type { RunCommand } from '../../../src/host/command.js';
 import { Firewall, type FirewallSettings } from '../../../src/host/firewall/firewall.js';
 import { silentLogger } from '../../../src/log.js';
-import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
+import type { Namespace } from '../../../src/lab/namespace.js';
 import { parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
 import { namePrefix } from '../../harness/leftovers.js';
+import { withNamespaces } from '../../harness/namespaces.js';
 
 function prefix(text: string): Ipv4Prefix {
   const parsed = parsePrefix(text);

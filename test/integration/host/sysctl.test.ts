@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { withNamespaces, type Namespace } from '../../../src/lab/namespace.js';
+import type { Namespace } from '../../../src/lab/namespace.js';
 import { namePrefix } from '../../harness/leftovers.js';
+import { withNamespaces } from '../../harness/namespaces.js';
 
 const MODULE = new URL('../../../src/host/sysctl.js', import.meta.url).href;
 
@@ -13,21 +14,17 @@ async function evaluate(n: Namespace, expression: string): Promise<unknown> {
   return JSON.parse(stdout);
 }
 
-test('reads and writes settings, and warns exactly when this machine does not forward', async () => {
+test('reads settings, and warns exactly when this machine does not forward', async () => {
   await withNamespaces(namePrefix('hsysctl'), ['n'], async ({ n }) => {
     await n.addBridge('eth0.5');
     await n.setSysctl('net.ipv4.ip_forward', 0);
     assert.equal(await evaluate(n, `sysctl.readSysctl('net.ipv4.ip_forward')`), '0');
     assert.match(String(await evaluate(n, 'sysctl.forwardingWarning()')), /sysctl -w net\.ipv4\.ip_forward=1/);
-    await evaluate(n, `sysctl.writeSysctl('net.ipv4.ip_forward', 1)`);
+    await n.setSysctl('net.ipv4.ip_forward', 1);
     assert.equal(await evaluate(n, 'sysctl.forwardingWarning()'), null);
     assert.equal(await evaluate(n, `sysctl.readSysctl('net.ipv4.no_such_setting')`), null);
-    assert.match(
-      String(await evaluate(n, `sysctl.writeSysctl('net.ipv4.no_such_setting', 1)`)),
-      /^cannot set the kernel setting net\.ipv4\.no_such_setting to 1: ENOENT/,
-    );
     // A dot inside a device's name is written as a slash.
-    await evaluate(n, `sysctl.writeSysctl('net.ipv4.conf.eth0/5.proxy_arp', 1)`);
+    await n.setSysctl('net.ipv4.conf.eth0/5.proxy_arp', 1);
     assert.equal(await evaluate(n, `sysctl.readSysctl('net.ipv4.conf.eth0/5.proxy_arp')`), '1');
   });
 });

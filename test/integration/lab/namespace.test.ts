@@ -3,8 +3,9 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { test } from 'node:test';
 import { CommandError } from '../../../src/host/command.js';
-import { Namespace, withNamespaces } from '../../../src/lab/namespace.js';
+import { Namespace } from '../../../src/lab/namespace.js';
 import { namePrefix } from '../../harness/leftovers.js';
+import { withNamespaces } from '../../harness/namespaces.js';
 
 test('two namespaces reach each other over a cable with the MTU asked for', async () => {
   await withNamespaces(namePrefix('hns1'), ['a', 'b'], async ({ a, b }) => {

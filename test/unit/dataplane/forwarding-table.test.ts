@@ -25,6 +25,12 @@ function ip(text: string): number {
   return address;
 }
 
+/** A worker has done with a batch and begins the next. */
+function passOn(reader: ForwardingTableReader, worker: number): void {
+  reader.offline(worker);
+  reader.online(worker);
+}
+
 function prefix(text: string): Ipv4Prefix {
   const parsed = parsePrefix(text);
   assert.ok(parsed !== undefined, text);
@@ -68,7 +74,7 @@ describe('forwarding table', () => {
     const table = ForwardingTable.create({ network: prefix('10.5.0.0/16'), subnetLength: 24 });
     table.set(prefix('10.5.34.0/24'), ip('192.168.64.3'), 8285);
     table.setOwn(prefix('10.5.7.0/24'));
-    const reader = ForwardingTable.attach(table.buffer);
+    const reader = new ForwardingTableReader(table.buffer);
     const expected: [string, string][] = [
       ['10.5.34.0', `${ip('192.168.64.3')}:8285`],
       ['10.5.34.255', `${ip('192.168.64.3')}:8285`],
@@ -127,7 +133,7 @@ describe('forwarding table', () => {
       fc.assert(
         fc.property(fc.array(command, { maxLength: 60 }), fc.array(address, { maxLength: 40 }), (commands, probes) => {
           const table = ForwardingTable.create({ network: whole, subnetLength, workers: 2 });
-          const reader = ForwardingTable.attach(table.buffer);
+          const reader = new ForwardingTableReader(table.buffer);
           const naive = new NaiveTable(whole);
           for (const step of commands) {
             switch (step.kind) {
@@ -224,7 +230,7 @@ describe('forwarding table', () => {
 
   test('a next hop keeps its slot until every worker that is awake has passed a quiescent point', () => {
     const table = ForwardingTable.create({ network: prefix('10.5.0.0/16'), subnetLength: 24, workers: 3 });
-    const [first, second] = [ForwardingTable.attach(table.buffer), ForwardingTable.attach(table.buffer)];
+    const [first, second] = [new ForwardingTableReader(table.buffer), new ForwardingTableReader(table.buffer)];
     first.online(0);
     second.online(1);
     const subnet = prefix('10.5.1.0/24');
@@ -234,11 +240,11 @@ describe('forwarding table', () => {
     const held = first.lookup(ip('10.5.1.1'));
     for (let address = 2; address < 50; address++) {
       table.set(subnet, address, 8285);
-      second.quiesce(1);
+      passOn(second, 1);
       assert.equal(addressOf(held), 1, 'worker 0 still holds the slot');
     }
-    first.quiesce(0);
-    second.quiesce(1);
+    passOn(first, 0);
+    passOn(second, 1);
     table.set(subnet, 50, 8285);
     const reused = new Set<number>();
     for (let address = 51; address < 60; address++) {
@@ -250,10 +256,10 @@ describe('forwarding table', () => {
     second.offline(1);
     const before = first.lookup(ip('10.5.1.1'));
     table.set(subnet, 100, 8285);
-    first.quiesce(0);
+    passOn(first, 0);
     for (let address = 101; address < 200; address++) {
       table.set(subnet, address, 8285);
-      first.quiesce(0);
+      passOn(first, 0);
     }
     assert.notEqual(addressOf(before), 59, 'a sleeping worker holds nothing up');
   });
@@ -266,7 +272,7 @@ describe('forwarding table', () => {
       const subnet = prefixOf(ip('10.5.0.0') + (round % 65536), 25 + (round % 8));
       assert.deepEqual(table.set(subnet, round, 8285).refused, []);
       table.delete(subnet);
-      table.quiesce(0);
+      passOn(table, 0);
     }
     assert.equal(table.leaseCount, 0);
     assert.ok(table.memoryBytes - before < 65536, `${table.memoryBytes - before} bytes more`);
@@ -294,7 +300,7 @@ describe('forwarding table', () => {
 
   test('lengths that do not fit together are refused, and so is a foreign buffer', () => {
     assert.throws(() => ForwardingTable.create({ network: prefix('10.0.0.0/16'), subnetLength: 8 }), /do not fit/);
-    assert.throws(() => ForwardingTable.attach(new SharedArrayBuffer(4096)), /holds no table/);
+    assert.throws(() => new ForwardingTableReader(new SharedArrayBuffer(4096)), /holds no table/);
   });
 });
 
@@ -305,7 +311,7 @@ describe('senders and own addresses', () => {
       subnetLength: 24,
       trustedSources: [prefix('203.0.113.0/24'), prefix('198.51.100.7/32')],
     });
-    const reader = ForwardingTable.attach(table.buffer);
+    const reader = new ForwardingTableReader(table.buffer);
     table.set(prefix('10.5.1.0/24'), ip('192.168.0.1'), 8285);
     table.set(prefix('10.5.2.0/24'), ip('192.168.0.1'), 8285);
     table.delete(prefix('10.5.1.0/24'));
@@ -322,7 +328,7 @@ describe('senders and own addresses', () => {
 
   test('own addresses are replaced as a whole', () => {
     const table = ForwardingTable.create({ network: prefix('10.5.0.0/16'), subnetLength: 24 });
-    const reader = ForwardingTable.attach(table.buffer);
+    const reader = new ForwardingTableReader(table.buffer);
     assert.equal(table.setOwnAddresses([ip('127.0.0.1'), ip('192.168.0.1')]), true);
     assert.equal(table.setOwnAddresses([ip('192.168.0.1'), ip('192.168.0.2')]), true);
     assert.deepEqual(
