@@ -98,6 +98,11 @@ export class EtcdServer extends EtcdGateway {
     return (this.options.addresses ?? ['127.0.0.1']).map((address) => `${scheme}://${address}:${this.port}`);
   }
 
+  /** The unix socket that answers without TLS, in whatever namespace the server is: one more endpoint of it. */
+  get socketEndpoint(): string {
+    return `unix://${this.socketPath}`;
+  }
+
   /** Process id; `undefined` while stopped. */
   get pid(): number | undefined {
     return this.child?.pid;

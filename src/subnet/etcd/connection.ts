@@ -6,7 +6,8 @@
  * again and again), has no limit on how long a call may take, tears down a host's other streams when one fails, and
  * cannot send the `hasleader` metadata.
  *
- * The endpoint that answered last is asked first; when it fails, the next one is tried at once, each at most once a call.
+ * The endpoint that answered last is asked first; when it fails, the next one is tried at once, each once a call; the first
+ * that is without a leader is asked again when no other answers.
  */
 import { setMaxListeners } from 'node:events';
 import { Metadata, status } from '@grpc/grpc-js';
@@ -20,7 +21,7 @@ import { unary, unreachable } from './grpc-call.js';
 import { Link } from './link.js';
 import type { ServiceName } from './link.js';
 import type { EtcdTarget, EtcdTimings } from './options.js';
-import { isAuthDisabled, isEndpointFailure, isTokenFailure, storeError } from './store-error.js';
+import { isAuthDisabled, isEndpointFailure, isTokenFailure, isWithoutLeader, storeError } from './store-error.js';
 import type { EndpointFailure, StoreError } from './store-error.js';
 import type { CallContext, Calls, OpenStream, StoreConnection, Streams } from './store-connection.js';
 
@@ -97,8 +98,6 @@ export class EtcdConnection implements StoreConnection {
   /** On whichever endpoint can be connected to. */
   async stream<M extends keyof Streams>(method: M, signal: AbortSignal): Promise<OpenStream<M>> {
     return this.withToken(method, signal, (client, metadata, { target }) => {
-      // A member that is cut off from its cluster ends the stream instead of falling silent.
-      metadata.set('hasleader', 'true');
       const open = (client as unknown as Record<string, StreamMethod>)[method].bind(client);
       const stream = open(metadata, {}) as ClientDuplexStream<Streams[M][0], Streams[M][1]>;
       // An error that comes before the caller listens must not end the process.
@@ -147,8 +146,7 @@ export class EtcdConnection implements StoreConnection {
       const login = this.currentToken();
       const token = await login;
       try {
-        return await this.failover(method, signal, (client, server) => {
-          const metadata = new Metadata();
+        return await this.failover(method, signal, (client, metadata, server) => {
           if (token !== '') metadata.set('token', token);
           return use(client, metadata, server);
         });
@@ -167,8 +165,8 @@ export class EtcdConnection implements StoreConnection {
     if (this.token !== undefined) return this.token;
     const { signal } = this.lifetime;
     const context = { operation: 'authenticate', signal } as const;
-    const ask = (client: Client) =>
-      unary(client, 'authenticate', { name, password: password() }, new Metadata(), timings.requestTimeoutMs, signal);
+    const ask = (client: Client, metadata: Metadata) =>
+      unary(client, 'authenticate', { name, password: password() }, metadata, timings.requestTimeoutMs, signal);
     const token = this.counted(context, () => this.failover('authenticate', signal, ask)).then(
       (answer) => (answer as rpc.IAuthenticateResponse).token,
       (error: unknown) => {
@@ -185,18 +183,24 @@ export class EtcdConnection implements StoreConnection {
   private async failover<T>(
     method: keyof Calls | keyof Streams,
     signal: AbortSignal,
-    ask: (client: Client, server: Server) => Promise<T>,
+    ask: (client: Client, metadata: Metadata, server: Server) => Promise<T>,
   ): Promise<T> {
     // In the operator's order, whichever was asked first, so that the same trouble always reads the same.
     const failures: EndpointFailure[] = [];
     const first = this.preferred;
-    for (let turn = 0; turn < this.servers.length; turn++) {
-      const index = (first + turn) % this.servers.length;
+    const attempts = this.servers.map((_, turn) => ({
+      index: (first + turn) % this.servers.length,
+      needsLeader: true,
+    }));
+    for (const { index, needsLeader } of attempts) {
       const server = this.servers[index];
       try {
         signal.throwIfAborted();
         const link = await this.connected(server, signal);
-        const answer = await ask(link.client(SERVICES[method]), server);
+        const metadata = new Metadata();
+        // A member that is cut off from the others says so then, and ends its streams, instead of falling silent.
+        if (needsLeader) metadata.set('hasleader', 'true');
+        const answer = await ask(link.client(SERVICES[method]), metadata, server);
         this.preferred = index;
         return answer;
       } catch (error) {
@@ -205,6 +209,9 @@ export class EtcdConnection implements StoreConnection {
         // A refusal is an answer, and the last word; the failures of other servers before it no longer matter.
         if (!isEndpointFailure(error)) throw storeError([failures[index]]);
         this.avoid(index);
+        // Where no other does better, the members may be electing one, which takes a moment: this one waits for it.
+        const isFirst = attempts.length === this.servers.length;
+        if (isWithoutLeader(error) && isFirst) attempts.push({ index, needsLeader: false });
       }
     }
     throw storeError(failures);

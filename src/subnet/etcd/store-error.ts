@@ -29,10 +29,22 @@ const NOT_GRPC = /^Received HTTP status code/;
 /** Whether another endpoint may do better: this one did not answer, or is cut off from its cluster. */
 export function isEndpointFailure(error: unknown): boolean {
   if (!isServiceError(error)) return false;
-  if (NOT_GRPC.test(error.details)) return true;
+  if (NOT_GRPC.test(error.details) || isServersDeadline(error)) return true;
   // CANCELLED is never this side's doing here: a cancelled call's outcome is not looked at.
   return [status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.INTERNAL, status.CANCELLED].includes(error.code);
 }
+
+/** The limit of a call goes with it to etcd, which may notice first, and says so in Go's words under no code of its own. */
+function isServersDeadline(error: ServiceError): boolean {
+  return error.code === status.UNKNOWN && /context deadline exceeded/.test(error.details);
+}
+
+/** Whether a server of a cluster refused because it knows no leader. */
+export function isWithoutLeader(error: unknown): boolean {
+  return isServiceError(error) && NO_LEADER.test(error.details);
+}
+
+const NO_LEADER = /no leader/;
 
 /** Whether the call should be made again with a new token. */
 export function isTokenFailure(error: unknown): boolean {
@@ -114,7 +126,7 @@ const REASONS: readonly (readonly [pattern: RegExp, reason: string | ((match: Re
     'its database is full, so that it takes no writes: delete what is not needed, then "etcdctl compact", ' +
       '"etcdctl defrag" and "etcdctl alarm disarm"',
   ],
-  [/no leader/, 'it has no leader: most members of its cluster are away'],
+  [NO_LEADER, 'it has no leader: most members of its cluster are away, or it is cut off from them'],
   [/request timed out/, 'it cannot reach the other members of its cluster'],
 ];
 
@@ -129,7 +141,9 @@ function failureReason({ endpoint, error, hadAnswered, certificateTrouble }: End
     const match = pattern.exec(text);
     if (match !== null) return typeof reason === 'string' ? reason : reason(match);
   }
-  if (isServiceError(error) && error.code === status.DEADLINE_EXCEEDED) return 'no answer in time';
+  if (isServiceError(error) && (error.code === status.DEADLINE_EXCEEDED || isServersDeadline(error))) {
+    return 'no answer in time';
+  }
   if (/ECONNRESET|socket hang up|Failed to connect|dropped|closed|disconnected|GOAWAY/i.test(text)) {
     if (hadAnswered === true) return 'it closed the connection';
     const wanted = endpoint.startsWith('https://')

@@ -36,6 +36,7 @@ test('what gRPC and etcd say becomes one line that stays the same from one try t
       /https/,
     ],
     [status.UNAVAILABLE, 'etcdserver: no leader', /no leader/],
+    [status.UNKNOWN, 'context deadline exceeded', /no answer in time/],
     [status.UNAVAILABLE, 'etcdserver: request timed out', /other members/],
     [status.PERMISSION_DENIED, 'etcdserver: permission denied', /--etcd-prefix/],
     [status.INVALID_ARGUMENT, 'etcdserver: authentication failed, invalid user ID or password', /--etcd-password/],
@@ -58,6 +59,7 @@ test('what gRPC and etcd say becomes one line that stays the same from one try t
 test('another endpoint is tried when one does not answer, not when it refuses', () => {
   assert.equal(isEndpointFailure(refusedError(1)), true);
   assert.equal(isEndpointFailure(grpcError(status.DEADLINE_EXCEEDED, '')), true);
+  assert.equal(isEndpointFailure(grpcError(status.UNKNOWN, 'context deadline exceeded')), true);
   assert.equal(isEndpointFailure(grpcError(status.UNIMPLEMENTED, 'Received HTTP status code 404')), true);
   assert.equal(isEndpointFailure(grpcError(status.PERMISSION_DENIED, 'etcdserver: permission denied')), false);
   assert.equal(isEndpointFailure(new TypeError('a bug')), false);
