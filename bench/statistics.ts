@@ -2,6 +2,7 @@
  * What is made of several rounds' figures. A shared machine drifts by a factor of two within minutes, so figures of
  * different contenders are compared within a round only, as ratios, and the ratios of all rounds are summed up.
  */
+import { median } from '../src/median.js';
 
 /** What lies in the middle of several figures, and how far they spread. */
 export interface Spread {
@@ -9,14 +10,6 @@ export interface Spread {
   readonly min: number;
   readonly max: number;
   readonly count: number;
-}
-
-/** The middle value; of an even number of values, the mean of the two in the middle. @throws RangeError for none */
-export function median(values: readonly number[]): number {
-  if (values.length === 0) throw new RangeError('the median of no values');
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 /** The smallest value that `share` (0 … 1) of all values do not exceed. @throws RangeError for none */

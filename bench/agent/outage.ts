@@ -1,13 +1,12 @@
 /** What the agent costs while etcd is away, and how soon its table has what came in the gap when etcd is back. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Namespace } from '../../src/lab/namespace.js';
+import { median } from '../../src/median.js';
 import { Daemon } from '../../test/harness/daemon.js';
 import { until } from '../../test/harness/until.js';
 import { countProcessorTime } from '../cpu.js';
 import type { Progress } from '../progress.js';
-import { STORE_PORT } from '../site.js';
-import type { Store } from '../site.js';
-import { median } from '../statistics.js';
+import { STORE_PORT, type Store } from '../site.js';
 import { withPlace } from './place.js';
 import { tableLeases } from './table.js';
 

@@ -1,10 +1,11 @@
 /** How soon the agent's forwarding table has what etcd has: at the start, and after a change. */
 import { Namespace } from '../../src/lab/namespace.js';
+import { median } from '../../src/median.js';
 import { Daemon } from '../../test/harness/daemon.js';
 import { until } from '../../test/harness/until.js';
 import type { Progress } from '../progress.js';
 import type { Store } from '../site.js';
-import { median, quantile } from '../statistics.js';
+import { quantile } from '../statistics.js';
 import { withPlace } from './place.js';
 
 export interface TableOptions {

@@ -3,6 +3,7 @@
  * packet of a pod's goes. Only nodes with a lease are asked, a few at a time.
  */
 import { EchoProber, type EchoAnswer } from '../../host/echo-prober.js';
+import { median } from '../../median.js';
 import type { MeshPeer } from '../../observe/probe-protocol.js';
 import { formatIpv4, formatPrefix } from '../../packet/address.js';
 import { UDP_OVERHEAD_BYTES } from '../../packet/ipv4.js';
@@ -102,15 +103,8 @@ async function largestThrough(
   return searchLargestEcho(prober, destination, mtuBytes);
 }
 
-/** @param values - at least one, in any order */
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
-
-/** To the microsecond. */
-function medianMs(times: readonly number[]): number {
+/** The median of at least one time, to the microsecond. */
+export function medianMs(times: readonly number[]): number {
   return Math.round(median(times) * 1000) / 1000;
 }
 

@@ -26,7 +26,7 @@ import {
 import { hopsOf } from './hops.js';
 import { likelyCause } from './likely-cause.js';
 import { probeMesh, STORE_TIMEOUT_MS } from './mesh.js';
-import { median } from './mesh-row.js';
+import { medianMs } from './mesh-row.js';
 import { followPackets } from './packet-follower.js';
 import { formatCall, integerOf, type PacketCall } from './probe-call.js';
 import { buildProbePacket } from './probe-packet.js';
@@ -339,7 +339,7 @@ function answerOf(request: PacketProbeRequest, evidence: Evidence, source: Probe
     sent: [...evidence.sent.keys()].filter((packet) => packet < request.count).length,
     answered: answered.length,
     answer: told ?? null,
-    roundTripMs: times.length === 0 ? null : Math.round(median(times) * 1000) / 1000,
+    roundTripMs: times.length === 0 ? null : medianMs(times),
     notes: notesOf(evidence),
   };
 }

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { estimateRatio, median, quantile, spreadOf, verdictOf } from '../../../bench/statistics.js';
+import { estimateRatio, quantile, spreadOf, verdictOf } from '../../../bench/statistics.js';
+import { median } from '../../../src/median.js';
 
 test('a quantile is the smallest value that so many do not exceed', () => {
   const values = Array.from({ length: 200 }, (_, index) => 200 - index);

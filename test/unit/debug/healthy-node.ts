@@ -9,6 +9,7 @@ import type { HostInterface } from '../../../src/host/interfaces.js';
 import type { Route } from '../../../src/host/routes.js';
 import type { LeaseAnswer, StatusAnswer } from '../../../src/observe/control-protocol.js';
 import { parseIpv4, parsePrefix } from '../../../src/packet/address.js';
+import { backendStatus, workerStatus } from '../../support/backend-status.js';
 
 export const ip = (text: string): number => parseIpv4(text) ?? assert.fail(text);
 export const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text);
@@ -32,27 +33,12 @@ const STATUS: StatusAnswer = {
   interface: { name: 'eth0', address: '192.0.2.1', mtu: 1500 },
   publicIP: '192.0.2.1',
   subnetFile: '/run/flannel/subnet.env',
-  backend: {
-    ...({} as NonNullable<StatusAnswer['backend']>),
-    type: 'udp',
-    device: 'flannel0',
-    mtuBytes: 1472,
-    port: 8285,
-    workers: [
-      {
-        name: 'encap-0',
-        direction: 'encap',
-        state: 'running',
-        batches: 1,
-        receiveErrors: 0,
-        slowPathOverflows: 0,
-        restarts: 0,
-      },
-    ],
+  backend: backendStatus({
+    workers: [workerStatus()],
     offloads: [{ name: 'udp-gro', state: 'on', stepDowns: 0 }],
     encap: { packets: 1_000_000, bytes: 1, dropped: {} },
     decap: { packets: 1_000_000, bytes: 1, dropped: {} },
-  },
+  }),
   store: {
     endpoints: ['http://192.0.2.9:2379'],
     prefix: '/coreos.com/network',

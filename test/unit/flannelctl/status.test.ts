@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { paintFor } from '../../../src/flannelctl/paint.js';
 import { statusReport } from '../../../src/flannelctl/status-report.js';
 import type { StatusAnswer } from '../../../src/observe/control-protocol.js';
+import { backendStatus, workerStatus } from '../../support/backend-status.js';
 import { daemonAnswering, flannelctl } from '../../support/flannelctl.js';
 
 const READY: StatusAnswer = {
@@ -22,38 +23,16 @@ const READY: StatusAnswer = {
   interface: { name: 'eth0', address: '192.168.64.3', mtu: 1500 },
   publicIP: '203.0.113.9',
   subnetFile: '/run/flannel/subnet.env',
-  backend: {
-    type: 'udp',
-    device: 'flannel0',
-    mtuBytes: 1472,
-    port: 8285,
+  backend: backendStatus({
     workers: [
-      {
-        name: 'encap-0',
-        direction: 'encap',
-        state: 'running',
-        batches: 1200,
-        receiveErrors: 0,
-        slowPathOverflows: 0,
-        restarts: 0,
-      },
-      {
-        name: 'decap-0',
-        direction: 'decap',
-        state: 'failed',
-        batches: 7,
-        receiveErrors: 0,
-        slowPathOverflows: 0,
-        restarts: 0,
-      },
+      workerStatus({ batches: 1200 }),
+      workerStatus({ name: 'decap-0', direction: 'decap', state: 'failed', batches: 7 }),
     ],
-    offloads: [],
     table: { leases: 3, nextHops: 1, memoryBytes: 1024 },
     encap: { packets: 12_345, bytes: 2_097_152, dropped: { 'no-lease': 3, truncated: 0, 'ttl-exceeded': 40 } },
     decap: { packets: 5, bytes: 420, dropped: { 'unknown-sender': 1, 'of-tomorrow': 2 } },
     icmpErrorsSent: 43,
-    icmpErrorsRateLimited: 0,
-  },
+  }),
   store: {
     endpoints: ['http://127.0.0.1:2379', 'http://10.0.0.2:2379'],
     prefix: '/coreos.com/network',

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 
 import { systemClock, type Clock } from '../../../src/clock.js';
 import type { Backend, BackendOptions, RunningBackend } from '../../../src/backend/backend.js';
-import type { BackendStatus } from '../../../src/backend/status.js';
 import type { NetworkConfigError } from '../../../src/errors.js';
 import { AgentState } from '../../../src/flanneld/agent-state.js';
 import { Agent, type AgentParts, type NodeHost } from '../../../src/flanneld/agent.js';
@@ -18,6 +17,7 @@ import type { Lease } from '../../../src/subnet/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../../src/subnet/network-config.js';
 import type { StoreSnapshot } from '../../../src/subnet/store-snapshot.js';
 import type { LeaseRequest, LeaseWatcher, OwnLeaseWatcher, SubnetManager } from '../../../src/subnet/subnet-manager.js';
+import { backendStatus } from '../../support/backend-status.js';
 
 export function address(text: string): number {
   return parseIpv4(text) ?? assert.fail(text);
@@ -42,20 +42,6 @@ export const CONFIG = parseNetworkConfig('{"Network": "10.5.0.0/16"}', { backend
 export const OWN = lease('10.5.1.0/24', '192.0.2.1');
 export const PEER = lease('10.5.2.0/24', '192.0.2.2');
 export const EXTERNAL: ExternalInterface = { name: 'eth0', index: 2, mtuBytes: 1500, address: address('192.0.2.1') };
-
-const RUNNING: BackendStatus = {
-  type: 'udp',
-  device: 'flannel0',
-  mtuBytes: 1472,
-  port: 8285,
-  workers: [],
-  offloads: [],
-  table: { leases: 0, nextHops: 0, memoryBytes: 0 },
-  encap: { packets: 0, bytes: 0, dropped: {} },
-  decap: { packets: 0, bytes: 0, dropped: {} },
-  icmpErrorsSent: 0,
-  icmpErrorsRateLimited: 0,
-};
 
 function untilAborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
@@ -218,7 +204,7 @@ export class Node {
           deviceName: 'flannel0',
           setLeases: (leases) => this.events.push(`table ${leases.length}`),
           changeLeases: (changed, removed) => this.events.push(`change ${changed.length} ${removed.length}`),
-          status: () => RUNNING,
+          status: () => backendStatus(),
           failed,
           explain: () => assert.fail('nobody asks'),
           tap: { taps: [], device: 'flannel0', tunnelEnd: { address: 0, port: 8285 }, leaseOf: () => undefined },

@@ -2,26 +2,18 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, test } from 'node:test';
-
 import type { BackendStatus } from '../../../src/backend/status.js';
 import { FlannelError } from '../../../src/errors.js';
 import { HealthServer } from '../../../src/observe/health-server.js';
 import { createMetrics, type MetricsSource } from '../../../src/observe/metrics.js';
+import { backendStatus } from '../../support/backend-status.js';
 
-function backendStatus(packets: number): BackendStatus {
-  return {
-    type: 'udp',
-    device: 'flannel0',
-    mtuBytes: 1472,
-    port: 8285,
-    workers: [],
-    offloads: [],
+function forwarded(packets: number): BackendStatus {
+  return backendStatus({
     table: { leases: 2, nextHops: 1, memoryBytes: 1024 },
     encap: { packets, bytes: packets * 100, dropped: { 'no-lease': 3, 'ttl-exceeded': 0 } },
     decap: { packets: 7, bytes: 700, dropped: { 'unknown-sender': 1 } },
-    icmpErrorsSent: 0,
-    icmpErrorsRateLimited: 0,
-  };
+  });
 }
 
 let packets = 10;
@@ -30,7 +22,7 @@ let expiresAtMs: number | undefined = 1_700_000_000_500;
 let reason: string | undefined;
 const source: MetricsSource = {
   version: '1.2.3',
-  backend: () => (running ? backendStatus(packets) : undefined),
+  backend: () => (running ? forwarded(packets) : undefined),
   queueDrops: () => Promise.resolve(running ? { deviceDrops: 5, socketDrops: 7 } : undefined),
   leases: () => 3,
   leaseExpiresAtMs: () => expiresAtMs,

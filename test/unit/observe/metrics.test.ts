@@ -2,25 +2,16 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { BackendStatus } from '../../../src/backend/status.js';
 import { createMetrics } from '../../../src/observe/metrics.js';
+import { backendStatus, workerStatus } from '../../support/backend-status.js';
 import { SILENT_SOURCE } from './metrics-source.js';
 
-const BACKEND: BackendStatus = {
-  type: 'udp',
-  device: 'flannel0',
-  mtuBytes: 1472,
-  port: 8285,
-  workers: [],
+const BACKEND = backendStatus({
   offloads: [
     { name: 'tun-tso', state: 'on', stepDowns: 0 },
     { name: 'udp-segment', state: 'on', stepDowns: 3 },
     { name: 'udp-gro', state: 'off', reason: 'switched off by --disable-offload', stepDowns: 0 },
   ],
-  table: { leases: 0, nextHops: 0, memoryBytes: 0 },
-  encap: { packets: 0, bytes: 0, dropped: {} },
-  decap: { packets: 0, bytes: 0, dropped: {} },
-  icmpErrorsSent: 0,
-  icmpErrorsRateLimited: 0,
-};
+});
 
 /** The samples whose names begin so, of an agent with that backend at each scrape. */
 async function scrapes(start: string, backend: () => BackendStatus | undefined): Promise<() => Promise<string[]>> {
@@ -29,11 +20,7 @@ async function scrapes(start: string, backend: () => BackendStatus | undefined):
 }
 
 test('restarts of workers are counted by the name of the worker', async () => {
-  const worker = { batches: 1, receiveErrors: 0, slowPathOverflows: 0, state: 'running' } as const;
-  const workers = [
-    { ...worker, name: 'encap-0', direction: 'encap', restarts: 3 },
-    { ...worker, name: 'decap-0', direction: 'decap', restarts: 0 },
-  ] as const;
+  const workers = [workerStatus({ restarts: 3 }), workerStatus({ name: 'decap-0', direction: 'decap' })];
   const scraped = await scrapes('flannel_worker_restarts_total', () => ({ ...BACKEND, workers }));
   assert.deepEqual(await scraped(), [
     'flannel_worker_restarts_total{worker="encap-0"} 3',
