@@ -11,10 +11,9 @@ import type { Logger } from '../../log.js';
 import { ReasonReporter } from '../../reason-reporter.js';
 import type { CallWatcher, HeardCall, PostedCall, ProbeBoard, ProbeReport } from '../probe-board.js';
 import { Backoff } from './backoff.js';
-import { prefixEnd } from './lease-store.js';
 import type { StoreConnection } from './store-connection.js';
 import { StoreError } from './store-error.js';
-import { storeKeys } from './store-keys.js';
+import { prefixEnd, storeKeys } from './store-keys.js';
 import { watch } from './watch-stream.js';
 
 /** What a call or a report may have; a row of a mesh of 128 nodes is the longest. */

@@ -2,32 +2,20 @@
  * The keys of one network in etcd, and the few things that are ever done to them. Every write to a lease's key is a
  * transaction that fails unless the key is as it was last seen, so that nobody's lease is taken by a node that slept.
  */
-import type { ICompare, IKeyValue, ILeaseKeepAliveResponse, IRangeRequest, IRangeResponse, ITxnRequest } from 'etcd3';
+import type { ICompare, IKeyValue, ILeaseKeepAliveResponse, ITxnRequest } from 'etcd3';
 import type { StoreOperation } from '../subnet-manager.js';
 import type { StoreConnection } from './store-connection.js';
 import { unreachable } from './grpc-call.js';
 import { entryOf, storedEntry, type SeenKey, type StoredEntry } from './stored-entry.js';
 import { storeKeys } from './store-keys.js';
-import { isAnswerTooLarge, isLeaseNotFound } from './store-error.js';
-
-/** Every key below `subnets/` at one revision of the store. */
-export interface Listing {
-  readonly entries: readonly StoredEntry[];
-  /** Watching from the one after it misses nothing. */
-  readonly revision: string;
-}
+import { isLeaseNotFound } from './store-error.js';
+import { listKeys, type Listing } from './listing.js';
 
 /** What a write came to. */
 export type WriteResult =
   | { readonly written: true; readonly entry: StoredEntry; readonly expiresAtMs?: number }
   /** The key was not as expected: here is what it is now, `undefined` when it is absent. */
   | { readonly written: false; readonly entry: StoredEntry | undefined };
-
-/** Keys listed in one answer: what etcd sends at once, and what is decoded without a break. */
-const PAGE_SIZE = 10_000;
-/** A page that is larger than an answer may be is asked for again with so many times fewer keys. */
-const SMALLER_PAGE_FACTOR = 8;
-const LIST_TIMEOUT_MS = 30_000;
 
 /** The network configuration as it was seen. */
 export interface StoredConfig {
@@ -71,22 +59,8 @@ export class LeaseStore {
   }
 
   /** Every key below `subnets/` at one revision of the store. */
-  async list(signal: AbortSignal): Promise<Listing> {
-    const entries: StoredEntry[] = [];
-    let request: IRangeRequest = {
-      key: Buffer.from(this.subnetsKey),
-      range_end: prefixEnd(this.subnetsKey),
-      limit: PAGE_SIZE,
-    };
-    for (;;) {
-      const { page, limit } = await this.page(request, signal);
-      for (const kv of page.kvs) entries.push(this.entryOf(kv));
-      const revision = request.revision?.toString() ?? page.header.revision;
-      const last = page.kvs.at(-1);
-      if (!page.more || last === undefined) return { entries, revision };
-      // The next page begins right behind the last key of this one, at the same revision.
-      request = { ...request, key: Buffer.concat([last.key, Buffer.alloc(1)]), limit, revision };
-    }
+  list(signal: AbortSignal): Promise<Listing> {
+    return listKeys({ connection: this.connection, folder: this.subnetsKey }, signal);
   }
 
   /** One key, and the revision of the store at that moment. */
@@ -146,21 +120,6 @@ export class LeaseStore {
 
   private entryOf(kv: IKeyValue): StoredEntry {
     return entryOf(kv, this.folderBytes);
-  }
-
-  /** One page of a listing, and how many keys fit into an answer: values that are no leases may be of any size. */
-  private async page(
-    request: IRangeRequest,
-    signal: AbortSignal,
-  ): Promise<{ readonly page: IRangeResponse; readonly limit: number }> {
-    for (let limit = Number(request.limit); ; limit = Math.ceil(limit / SMALLER_PAGE_FACTOR)) {
-      try {
-        const listing = { ...context('range', signal), timeoutMs: LIST_TIMEOUT_MS };
-        return { page: await this.connection.call('range', { ...request, limit }, listing), limit };
-      } catch (error) {
-        if (!isAnswerTooLarge(error) || limit === 1) throw error;
-      }
-    }
   }
 
   private unchanged(seen: SeenKey): ICompare {
@@ -261,11 +220,4 @@ const MOD = 2;
 
 function context(operation: StoreOperation, signal: AbortSignal) {
   return { operation, signal };
-}
-
-/** The end of the range of all keys that begin with `prefix`, which ends in a slash here. */
-export function prefixEnd(prefix: string): Buffer {
-  const end = Buffer.from(prefix);
-  end[end.length - 1]++;
-  return end;
 }

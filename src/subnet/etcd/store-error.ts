@@ -74,6 +74,15 @@ export function isAnswerTooLarge(error: unknown): boolean {
   return error instanceof StoreError && isServiceError(error.cause) && /larger than max/.test(error.cause.details);
 }
 
+/** Whether the store has no such revision any more, since it was compacted or restored. What is told by `storeError`. */
+export function isRevisionGone(error: unknown): boolean {
+  return (
+    error instanceof StoreError &&
+    isServiceError(error.cause) &&
+    /required revision (has been compacted|is a future revision)/.test(error.cause.details)
+  );
+}
+
 const DATABASE_FULL = /database space exceeded/;
 
 /** Puts the failures of all endpoints that were tried into one line; equal reasons are told once. */

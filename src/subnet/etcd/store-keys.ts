@@ -22,3 +22,10 @@ export function storeKeys(prefix: string): StoreKeys {
 export function normalPrefix(prefix: string): string {
   return posix.dirname(storeKeys(prefix).config);
 }
+
+/** The end of the range of all keys that begin with `prefix`, which ends in a slash here. */
+export function prefixEnd(prefix: string): Buffer {
+  const end = Buffer.from(prefix);
+  end[end.length - 1]++;
+  return end;
+}

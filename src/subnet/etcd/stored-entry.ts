@@ -48,7 +48,9 @@ export function entryOf({ key, value, mod_revision: modRevision, lease }: IKeyVa
 
 /** Reads what a key that was seen says. */
 export function storedEntry(seen: SeenKey): StoredEntry {
-  return { ...seen, content: contentOf(seen) };
+  const { name, value, omittedBytes, modRevision, etcdLeaseId } = seen;
+  const entry = { name, value, modRevision, etcdLeaseId, content: contentOf(seen) };
+  return omittedBytes === undefined ? entry : { ...entry, omittedBytes };
 }
 
 function contentOf({ name, value, omittedBytes, etcdLeaseId }: SeenKey): LeaseResult {
