@@ -25,7 +25,7 @@ export interface DataplaneOptions {
   readonly tunFds: readonly number[];
   /** Sockets of the tunnel (`openUdp`), as many as queues. The caller closes them after `stop`. */
   readonly socketFds: readonly number[];
-  /** Probed on those queues and sockets (`probe-offloads.ts`). */
+  /** Probed on those queues and sockets (`probe-offloads.ts`) before workers carry packets. */
   readonly offloads: OffloadLadder;
   /** The address that the sockets are bound to. */
   readonly externalAddress: number;
@@ -125,13 +125,12 @@ export class Dataplane {
   }
 
   private addWorkers(): void {
-    const { tunFds, socketFds, table, sourceCheck, offloads } = this.options;
+    const { tunFds, socketFds, table, sourceCheck } = this.options;
     tunFds.forEach((tunFd, queue) => {
       for (const direction of ['encap', 'decap'] as const) {
         const index = 2 * queue + (direction === 'encap' ? 0 : 1);
         this.addWorker(`${direction}-${queue}`, {
           ...{ direction, index, sourceCheck, table: table.buffer, tunFd, socketFd: socketFds[queue] },
-          offloads: offloads.bits,
         });
       }
     });
@@ -146,6 +145,7 @@ export class Dataplane {
       new PacketWorker({
         name,
         data,
+        offloads,
         parked: this.options.parked,
         onSlowPath: (record) => this.handOver(record, data.direction),
         onStepDown: (step) => offloads.stepDown(step, logger),

@@ -4,7 +4,7 @@ import { errorMessage, FlannelError } from '../errors.js';
 import { COUNTERS_BYTES, readCounters, type WorkerCounts } from './counters.js';
 import { LAST_DROPS_BYTES, readLastDrops, type LastDrop } from './last-drops.js';
 import { closeFd, openWakeup, signalWakeup } from './native.js';
-import type { StepDown } from './offloads.js';
+import type { OffloadLadder, StepDown } from './offloads.js';
 import { RestartBackoff } from './restart-backoff.js';
 import { SLOW_PATH_BYTES, SlowPathReader, type SlowPathRecord } from './slow-path.js';
 import { TAP_BYTES, TapReader } from './tap.js';
@@ -38,6 +38,8 @@ export interface WorkerStatus {
 export interface PacketWorkerOptions {
   readonly name: string;
   readonly data: Omit<WorkerData, 'counters' | 'slowPath' | 'tap' | 'lastDrops' | 'control' | 'wakeupFd'>;
+  /** The rungs to stand on, asked for when a thread begins to carry packets. */
+  readonly offloads: Pick<OffloadLadder, 'bits'>;
   /** Stand ready, and read nothing until {@link PacketWorker.resume}. */
   readonly parked?: boolean;
   /** A packet that needs thought. */
@@ -130,6 +132,7 @@ export class PacketWorker {
 
   /** Lets a parked thread go on. */
   resume(): Promise<void> {
+    this.control.standOn(this.options.offloads.bits);
     this.give(Order.Run);
     return this.reached(WorkerState.Running);
   }
@@ -148,6 +151,8 @@ export class PacketWorker {
   }
 
   private give(order: Order): void {
+    // One that is to end is not to be kept from it.
+    if (this.control.order === Order.Stop) return;
     this.control.give(order);
     if (this.restartTimer !== undefined) this.restart();
     else if (!this.ended) signalWakeup(this.wakeupFd);
@@ -189,6 +194,7 @@ export class PacketWorker {
   }
 
   private spawn(): void {
+    this.control.standOn(this.options.offloads.bits);
     const data: WorkerData = { ...this.options.data, ...this.shared, wakeupFd: this.wakeupFd };
     const worker = new Worker(new URL('./worker.js', import.meta.url), {
       workerData: data,

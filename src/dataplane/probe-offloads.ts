@@ -31,6 +31,15 @@ export function probeTunOffloads(device: TunDevice, queues: number, ladder: Offl
 
 const UDP_OFFLOADS: readonly OffloadName[] = ['udp-segment', 'udp-gro', 'sendmmsg', 'recvmmsg'];
 
+/**
+ * Switches on what is in use once more, after another process may have probed otherwise.
+ * @param fd - a queue of the device
+ */
+export function restoreTunOffloads(fd: number, ladder: OffloadLadder): void {
+  if (!ladder.isOn('tun-vnet')) return;
+  setTunOffloads(fd, { checksum: true, tso: ladder.isOn('tun-tso'), uso: ladder.isOn('tun-uso') });
+}
+
 /** What the tunnel's sockets can do. */
 export function probeUdpOffloads(socketFds: readonly number[], ladder: OffloadLadder): void {
   for (const name of UDP_OFFLOADS) {

@@ -18,9 +18,10 @@ export type WorkerMessage = (typeof WorkerMessage)[keyof typeof WorkerMessage];
 
 const ORDER = 0;
 const STATE = 1;
+const OFFLOADS = 2;
 
 /** Bytes of shared memory for one worker's control words. */
-export const CONTROL_BYTES = 8;
+export const CONTROL_BYTES = 12;
 
 /** Both sides' view of a worker's control words. */
 export class WorkerControl {
@@ -42,6 +43,16 @@ export class WorkerControl {
 
   get state(): WorkerState {
     return Atomics.load(this.words, STATE) as WorkerState;
+  }
+
+  /** Main thread, before the worker begins to carry packets: `OffloadLadder.bits`. */
+  standOn(offloads: number): void {
+    Atomics.store(this.words, OFFLOADS, offloads);
+  }
+
+  /** The rungs that it stands on from its first packet to its end. */
+  get offloads(): number {
+    return Atomics.load(this.words, OFFLOADS);
   }
 
   /** Worker (or, for one that has ended, the main thread). */

@@ -38,8 +38,6 @@ export interface WorkerData {
   readonly tunFd: number;
   readonly socketFd: number;
   readonly wakeupFd: number;
-  /** The rungs to stand on, `OffloadLadder.bits`. */
-  readonly offloads: number;
 }
 
 /** One direction of a worker: what it does with a batch. */
@@ -62,13 +60,18 @@ function run(data: WorkerData): void {
   const counters = new WorkerCounters(data.counters);
   const slowPath = new SlowPathWriter(data.slowPath, () => parentPort?.postMessage(WorkerMessage.SlowPath));
   const makeLane = data.direction === 'encap' ? encapLane : decapLane;
-  const { batch, walker, tap, lastDrops } = makeLane(data, { table, counters, slowPath });
-
-  let pauseMs = FIRST_PAUSE_MS;
   const enter = (state: WorkerState): void => {
     control.enter(state);
     parentPort?.postMessage(WorkerMessage.StateChanged);
   };
+  // While another agent has the descriptors, nobody has tried yet what they can do.
+  if (control.order === Order.Park) {
+    enter(WorkerState.Parked);
+    control.sleepWhileParked();
+  }
+  const { batch, walker, tap, lastDrops } = makeLane(data, control.offloads, { table, counters, slowPath });
+
+  let pauseMs = FIRST_PAUSE_MS;
   enter(WorkerState.Running);
   for (;;) {
     // Offline until a batch is there, which may take long: no result of a lookup is held from one batch to the next.
@@ -107,8 +110,8 @@ function run(data: WorkerData): void {
 
 type Parts = Pick<PacketWalkerOptions, 'table' | 'counters' | 'slowPath'>;
 
-function encapLane(data: WorkerData, parts: Parts): Lane {
-  const { tunFd, socketFd, wakeupFd, offloads } = data;
+function encapLane(data: WorkerData, offloads: number, parts: Parts): Lane {
+  const { tunFd, socketFd, wakeupFd } = data;
   const arena = Buffer.allocUnsafeSlow(ENCAP_ARENA_BYTES);
   const descriptors = new Int32Array(ENCAP_BATCH_PACKETS * DESCRIPTOR_WORDS);
   const batch = new EncapBatch({ arena, descriptors, tunFd, socketFd, wakeupFd, offloads });
@@ -120,8 +123,8 @@ function encapLane(data: WorkerData, parts: Parts): Lane {
   return { batch, walker: new Encapsulator({ ...parts, arena, descriptors, lastDrops, cut }), tap, lastDrops };
 }
 
-function decapLane(data: WorkerData, parts: Parts): Lane {
-  const { tunFd, socketFd, wakeupFd, offloads, sourceCheck } = data;
+function decapLane(data: WorkerData, offloads: number, parts: Parts): Lane {
+  const { tunFd, socketFd, wakeupFd, sourceCheck } = data;
   const arena = Buffer.allocUnsafeSlow(DECAP_ARENA_BYTES);
   const descriptors = new Int32Array(DECAP_BATCH_PACKETS * DESCRIPTOR_WORDS);
   const batch = new DecapBatch({ arena, descriptors, tunFd, socketFd, wakeupFd, offloads });

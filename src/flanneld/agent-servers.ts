@@ -1,3 +1,5 @@
+import { closeSync, existsSync } from 'node:fs';
+
 import type { StoredDescriptor } from '../backend/descriptor-store.js';
 import { ControlServer, type ControlAccess, type ControlServices } from '../observe/control-server.js';
 import type { HealthServer } from '../observe/health-server.js';
@@ -34,7 +36,12 @@ export class AgentServers {
   async start(inherited: readonly StoredDescriptor[] = []): Promise<void> {
     const fdOf = (wanted: string): number | undefined => inherited.find(({ name }) => name === wanted)?.fd;
     const { controlSocket: path } = this.#options;
-    const control = fdOf(CONTROL);
+    let control = fdOf(CONTROL);
+    // An agent that was stopped has removed it.
+    if (control !== undefined && !existsSync(path)) {
+      closeSync(control);
+      control = undefined;
+    }
     const access = await controlAccess(this.#options);
     this.#control =
       control === undefined

@@ -1,3 +1,5 @@
+import type { RunningBackend } from '../backend/backend.js';
+import { FlannelError } from '../errors.js';
 import type { AgentServers } from './agent-servers.js';
 import type { AgentState } from './agent-state.js';
 import type { FlanneldOptions } from './flags.js';
@@ -14,6 +16,7 @@ export interface EstateParts {
 
 /** What this agent hands over to the next one. */
 export function estateOf({ options, state, servers, snapshots, leave }: EstateParts): Estate {
+  let offered: RunningBackend | undefined;
   return {
     prefix: options.etcd.prefix,
     unfit() {
@@ -21,9 +24,17 @@ export function estateOf({ options, state, servers, snapshots, leave }: EstatePa
         return 'it runs under a service manager: restart it there, which loses no packet either';
       return state.notReadyReason();
     },
+    ending: () => state.phase === 'stopping' && !process.env.NOTIFY_SOCKET,
     snapshot: () => snapshots.current(),
-    descriptors: () => [...(state.runningBackend?.descriptors() ?? []), ...servers.descriptors()],
-    park: async () => state.runningBackend?.park(),
+    descriptors() {
+      offered = state.runningBackend;
+      return [...(offered?.descriptors() ?? []), ...servers.descriptors()];
+    },
+    async park() {
+      if (state.runningBackend !== offered)
+        throw new FlannelError('BACKEND', 'the backend was started again, with other queues than were offered');
+      await offered?.park();
+    },
     resume: async () => state.runningBackend?.resume(),
     leave,
   };

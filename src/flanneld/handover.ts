@@ -14,7 +14,8 @@
  *
  * The token is one unit in an eventfd: whoever takes it may forward, so that a next one that is late, and a running one that
  * has given it up, never both do. A next one that ends, or does not run in time, leaves the running one to go on; one that
- * hangs with the token in its hand is told so when it moves again, by the answer that it does not get, and ends.
+ * hangs with the token in its hand is told so when it moves again, by the answer that it does not get, and ends. Where the
+ * running one ends by itself, at whatever step, nobody carries packets any more, and the next one goes.
  */
 import {
   chmodSync,
@@ -27,6 +28,8 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { StoredDescriptor } from '../backend/descriptor-store.js';
 import { MessageChannel, MessageListener, type Message } from '../dataplane/message-channel.js';
@@ -44,13 +47,23 @@ const SILENCE_MS = 2000;
 /** A running agent answers at once, and exits within a second. */
 const ANSWER_MS = 5000;
 
+/** A process that dies has closed all that it had open within this. */
+const DEATH_MS = 50;
+
 const SNAPSHOT = 'snapshot';
 const TOKEN = 'token';
+
+interface Refusal {
+  readonly type: 'refused';
+  readonly reason: string;
+  /** Its process ends by itself, and the channel with it. */
+  readonly ending?: boolean;
+}
 
 type Text =
   | { readonly type: 'take-over'; readonly version: number; readonly prefix: string }
   | { readonly type: 'offer'; readonly version: number; readonly names: readonly string[] }
-  | { readonly type: 'refused'; readonly reason: string }
+  | Refusal
   | { readonly type: 'ready' | 'parked' | 'running' | 'leave' };
 
 /** Where an agent with that control socket waits for the next one. */
@@ -64,6 +77,8 @@ export interface Estate {
   readonly prefix: string;
   /** Why it cannot now, to be told. */
   unfit(): string | undefined;
+  /** Whether it is about to end, and so leaves its place to whoever waits for that. */
+  ending(): boolean;
   /** What its store has told it, as text. */
   snapshot(): string | undefined;
   descriptors(): readonly StoredDescriptor[];
@@ -105,13 +120,13 @@ export class HandoverServer {
     const first = !this.#busy;
     this.#busy = true;
     try {
-      const refusal = await this.#refusal(channel, first);
-      if (refusal === undefined) {
-        await this.#handOver(channel);
-        // The end of this process closes the channel: the other one waits for that, and opens what is free then.
-        return;
-      }
-      channel.send(text({ type: 'refused', reason: refusal }));
+      const message = await channel.receive(ANSWER_MS);
+      const refusal = this.#refusal(parse(message), channel.peerUser, first);
+      // The end of this process closes the channel: the other one waits for that, and opens what is free then.
+      if (refusal === undefined) return await this.#handOver(channel);
+      // One that looks whether somebody listens here says nothing.
+      if (message !== undefined || !channel.ended) channel.send(text(refusal));
+      if (refusal.ending === true) return;
     } catch (error) {
       this.#logger.warn(`not taken over: ${errorMessage(error)}; going on`);
     }
@@ -120,13 +135,14 @@ export class HandoverServer {
   }
 
   /** What is unread when the channel is closed would cost the other end the answer: the request is always read. */
-  async #refusal(channel: MessageChannel, first: boolean): Promise<string | undefined> {
-    const request = parse(await channel.receive(ANSWER_MS));
-    const user = channel.peerUser;
-    if (user !== 0 && user !== process.geteuid?.()) return `user ${user} may not take over`;
-    if (request?.type !== 'take-over') return 'that is no request to take over';
-    if (request.prefix !== this.#estate.prefix) return `it serves the network at ${this.#estate.prefix}`;
-    return first ? this.#estate.unfit() : 'another one is taking over';
+  #refusal(request: Text | undefined, user: number | undefined, first: boolean): Refusal | undefined {
+    const refuse = (reason: string, ending?: boolean): Refusal => ({ type: 'refused', reason, ending });
+    if (user !== 0 && user !== process.geteuid?.()) return refuse(`user ${user} may not take over`);
+    if (request?.type !== 'take-over') return refuse('that is no request to take over');
+    if (request.prefix !== this.#estate.prefix) return refuse(`it serves the network at ${this.#estate.prefix}`);
+    if (!first) return refuse('another one is taking over');
+    const reason = this.#estate.unfit();
+    return reason === undefined ? undefined : refuse(reason, this.#estate.ending());
   }
 
   /** Resolves when this process is to end, and rejects when it goes on. */
@@ -198,27 +214,37 @@ export class Predecessor {
    * @throws FlannelError `CONTROL` when it refuses, or does not answer
    */
   static async ask(path: string, prefix: string, logger: Logger): Promise<Predecessor | undefined> {
+    const nobody = (): undefined => {
+      logger.info('there is nobody to take over from: starting as ever');
+    };
     let channel: MessageChannel;
     try {
       channel = MessageChannel.connect(path);
     } catch {
-      logger.info('there is nobody to take over from: starting as ever');
-      return undefined;
+      return nobody();
     }
     try {
       const user = channel.peerUser;
       if (user !== 0 && user !== process.geteuid?.()) throw refusal(`${path} belongs to user ${user}`);
-      channel.send(text({ type: 'take-over', version: VERSION, prefix }));
-      const message = await channel.receive(ANSWER_MS);
+      const message = await exchange(channel, { type: 'take-over', version: VERSION, prefix });
       const offer = parse(message);
+      if (offer?.type === 'refused' && offer.ending === true) {
+        logger.info('the running flanneld is stopping: starting as ever when it has ended');
+        await untilEnded(channel);
+        return undefined;
+      }
       if (offer?.type === 'refused') throw refusal(offer.reason);
-      if (message === undefined || offer?.type !== 'offer') throw refusal('it does not answer');
-      const handed = message.fds.map((fd, index) => ({ name: offer.names[index] ?? '', fd }));
-      if (offer.version === VERSION) return new Predecessor(path, channel, handed);
+      if (message === undefined && (await isGone(channel, path))) return nobody();
+      if (message === undefined) throw refusal('it does not answer');
+      if (offer?.type !== 'offer') throw refusal('its answer is not understood');
+      if (offer.version === VERSION) {
+        const handed = message.fds.map((fd, index) => ({ name: offer.names[index] ?? '', fd }));
+        return new Predecessor(path, channel, handed);
+      }
       logger.warn(
         `what is handed over is of version ${offer.version}, and this release reads ${VERSION}: it is ignored, and this one starts from nothing`,
       );
-      handed.forEach(({ fd }) => closeFd(fd));
+      message.fds.forEach(closeFd);
       await leave(channel);
       return undefined;
     } catch (error) {
@@ -254,10 +280,13 @@ export class Predecessor {
    * @throws FlannelError `CONTROL` when the running agent goes on instead
    */
   async makeRoom(): Promise<void> {
-    this.#channel.send(text({ type: 'ready' }));
-    const answer = parse(await this.#channel.receive(ANSWER_MS));
-    if (answer?.type !== 'parked' || !take(this.#token)) throw refusal('it did not make room in time, and goes on');
-    this.#progress = 'parked';
+    const answer = parse(await exchange(this.#channel, { type: 'ready' }));
+    if (answer?.type === 'parked' && take(this.#token)) {
+      this.#progress = 'parked';
+      return;
+    }
+    if (!(await isGone(this.#channel, this.#path))) throw refusal('it did not make room in time, and goes on');
+    this.#progress = 'left';
   }
 
   /**
@@ -265,21 +294,16 @@ export class Predecessor {
    * @throws FlannelError `CONTROL` when it goes on, since it was told too late
    */
   async running(): Promise<void> {
-    let answer: Text | undefined;
-    try {
-      this.#channel.send(text({ type: 'running' }));
-      answer = parse(await this.#channel.receive(ANSWER_MS));
-    } catch {
-      // The other end is closed.
-    }
-    if (answer?.type !== 'leave' && listens(this.#path)) throw refusal('it was told too late, and goes on');
+    if (this.#progress === 'left') return;
+    const answer = parse(await exchange(this.#channel, { type: 'running' }));
+    if (answer?.type !== 'leave' && !(await isGone(this.#channel, this.#path)))
+      throw refusal('it was told too late, and goes on');
     this.#progress = 'left';
   }
 
   /** Waits for the other one's end. */
-  async ended(): Promise<void> {
-    while (!this.#channel.ended && (await this.#channel.receive(ANSWER_MS)) !== undefined) continue;
-    this.#channel.close();
+  ended(): Promise<void> {
+    return untilEnded(this.#channel);
   }
 
   /**
@@ -300,6 +324,29 @@ export class Predecessor {
   }
 }
 
+/** What the other end answers; `undefined`: it does not, or it is closed. */
+async function exchange(channel: MessageChannel, message: Text): Promise<Message | undefined> {
+  try {
+    channel.send(text(message));
+  } catch {
+    // Its end is still to be read.
+  }
+  return channel.receive(ANSWER_MS);
+}
+
+/** Whether the process at the other end is no more: one that goes on has closed the channel, and listens. */
+async function isGone(channel: MessageChannel, path: string): Promise<boolean> {
+  if (!channel.ended) return false;
+  // One that dies closes one thing after the other.
+  await sleep(DEATH_MS);
+  return !listens(path);
+}
+
+async function untilEnded(channel: MessageChannel): Promise<void> {
+  while (!channel.ended && (await channel.receive(ANSWER_MS)) !== undefined) continue;
+  channel.close();
+}
+
 /** Whether somebody would hand over there. */
 function listens(path: string): boolean {
   try {
@@ -311,8 +358,7 @@ function listens(path: string): boolean {
 }
 
 async function leave(channel: MessageChannel): Promise<void> {
-  channel.send(text({ type: 'leave' }));
-  await channel.receive(ANSWER_MS);
+  await exchange(channel, { type: 'leave' });
   const gone = channel.ended;
   channel.close();
   if (!gone) throw refusal('it does not end');

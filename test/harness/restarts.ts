@@ -107,6 +107,14 @@ export function withWorkerFaults(): { readonly NODE_OPTIONS: string } {
   return { NODE_OPTIONS: `--import=${new URL('./worker-fault.js', import.meta.url).href}` };
 }
 
+/** What an agent is made to do at a call of the addon; see `native-fault.ts`. */
+export type NativeFault = `kill ${string} ${number}` | `hold ${string} ${number} ${string}`;
+
+/** The environment of an agent that is ended or held at that call. */
+export function withNativeFault(fault: NativeFault): Readonly<Record<string, string>> {
+  return { NODE_OPTIONS: `--import=${new URL('./native-fault.js', import.meta.url).href}`, NATIVE_FAULT: fault };
+}
+
 /** Makes each packet worker of an agent throw once, and waits until each has been started again. */
 export async function failWorkers(agent: Pick<Daemon, 'pid' | 'status' | 'evidence'>): Promise<void> {
   const restarts = async (): Promise<readonly number[]> =>

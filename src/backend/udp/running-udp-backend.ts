@@ -3,6 +3,7 @@ import { getSystemErrorName } from 'node:util';
 import type { Dataplane } from '../../dataplane/dataplane.js';
 import { dropReasonName } from '../../dataplane/drop-reasons.js';
 import type { OffloadLadder } from '../../dataplane/offloads.js';
+import { restoreTunOffloads } from '../../dataplane/probe-offloads.js';
 import type { ForwardingTable } from '../../dataplane/forwarding-table.js';
 import { formatIpv4, type Ipv4Prefix } from '../../packet/address.js';
 import type { Lease } from '../../subnet/lease.js';
@@ -26,6 +27,8 @@ const HOST_CHECK_MS = 5000;
 export interface RunningUdpBackendParts {
   readonly type: string;
   readonly deviceName: string;
+  /** Its queues. */
+  readonly deviceFds: readonly number[];
   readonly mtuBytes: number;
   readonly port: number;
   readonly table: ForwardingTable;
@@ -95,6 +98,8 @@ export class RunningUdpBackend implements RunningBackend {
   }
 
   resume(): Promise<void> {
+    const [queue] = this.parts.deviceFds;
+    restoreTunOffloads(queue, this.parts.offloads);
     return this.parts.dataplane.resume();
   }
 

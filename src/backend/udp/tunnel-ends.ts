@@ -6,6 +6,7 @@
 import { closeFd, openTun, openUdp, type TunDevice } from '../../dataplane/native.js';
 import { boundSocket, discardQueue, queueShape } from '../../dataplane/passed-descriptors.js';
 import type { OffloadLadder } from '../../dataplane/offloads.js';
+import { FlannelError } from '../../errors.js';
 import { listInterfaces } from '../../host/interfaces.js';
 import { listRoutes } from '../../host/routes.js';
 import type { BackendOptions } from '../backend.js';
@@ -15,6 +16,9 @@ import { assertRouteIsFree, chooseOverlayDevice } from './overlay-device.js';
 /** Under these names, with their number, the two are kept. Another form of what they carry would need other names. */
 const QUEUE = 'tun-';
 const SOCKET = 'udp-';
+
+/** The running agent could not read what arrives in one piece, should it have to go on. */
+const TAKEN_OVER_WITHOUT = 'the sockets were taken over without it: a restart without --takeover asks for it';
 
 export interface TunnelEnds {
   readonly device: TunDevice;
@@ -51,6 +55,14 @@ export async function openTunnelEnds(
   const whole = adoptedDevice !== undefined && adoptedSockets !== undefined;
   const used = [...(adoptedDevice?.fds ?? []), ...(adoptedSockets ?? [])];
   const unused = stored.filter(({ fd }) => !used.includes(fd));
+  if (options.predecessor !== undefined) {
+    // They are the running agent's, which may have to go on with them: nothing is taken from it.
+    if (!whole || unused.length > 0) {
+      stored.forEach(({ fd }) => closeFd(fd));
+      throw new FlannelError('BACKEND', 'the queues and sockets of the running flanneld do not fit these flags');
+    }
+    if (adoptedSockets.some((fd) => boundSocket(fd)?.gro !== true)) offloads.tried('udp-gro', TAKEN_OVER_WITHOUT);
+  }
   if (unused.length > 0) {
     const names = unused.map((descriptor) => descriptor.name).join(', ');
     logger.info('descriptors of the last run do not fit and are closed', { names });

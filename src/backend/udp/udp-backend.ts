@@ -81,8 +81,11 @@ export class UdpBackend implements Backend {
       const { device, sockets, named, adopted } = await openTunnelEnds(options, workers, offloads);
       cleanup.push(() => [...sockets, ...device.fds].forEach(closeFd));
       if (adopted) logger.info('packets that waited since the last run go on', { device: device.name });
-      probeTunOffloads(device, workers, offloads);
-      probeUdpOffloads(sockets, offloads);
+      const probeOffloads = (): void => {
+        probeTunOffloads(device, workers, offloads);
+        probeUdpOffloads(sockets, offloads);
+      };
+      if (options.predecessor === undefined) probeOffloads();
       const link: LinkSettings = {
         name: device.name,
         networkId: options.networkId,
@@ -120,13 +123,18 @@ export class UdpBackend implements Backend {
         logger,
       });
       cleanup.push(() => dataplane.stop());
-      await options.predecessor?.makeRoom();
+      if (options.predecessor !== undefined) {
+        await options.predecessor.makeRoom();
+        // Not before, since it changes what the other one's workers read.
+        probeOffloads();
+      }
       await dataplane.resume();
       await options.predecessor?.running();
       if (adopted) await configureLink(link);
       return new RunningUdpBackend({
         type: this.type,
         deviceName: device.name,
+        deviceFds: device.fds,
         mtuBytes,
         port: config.backend.port,
         table,

@@ -149,7 +149,11 @@ describe('a takeover', { skip: noCompiler }, () => {
   test('with flags that what is handed over does not fit waits for the end of the running one, and starts anew', async () => {
     for (const flags of [['--workers=2'], []]) {
       const next = await takeOver(node, [HEALTH, ...flags]).then(() => node.running);
-      assert.equal(next.said(/the snapshot of the last run is not used: .* is in use/).length, 1, next.evidence);
+      assert.equal(
+        next.said(/the snapshot of the last run is not used: .* do not fit these flags/).length,
+        1,
+        next.evidence,
+      );
       assert.equal((await next.status()).pid, next.pid);
       assert.equal((await httpGet(node.namespace, 'http://127.0.0.1:9990/readyz')).status, 200);
     }

@@ -16,8 +16,9 @@ function hopelessWorker(): { worker: PacketWorker; failures: string[]; givenUp: 
     name: 'encap-0',
     data: {
       ...{ direction: 'encap', index: 0, sourceCheck: 'strict', table: table.buffer },
-      ...{ tunFd: -1, socketFd: -1, offloads: 0 },
+      ...{ tunFd: -1, socketFd: -1 },
     },
+    offloads: { bits: 0 },
     onSlowPath: () => undefined,
     onStepDown: () => undefined,
     onFailure: (reason) => failures.push(reason),

@@ -19,16 +19,20 @@ describe('a running agent that another asks to make room', () => {
   let done: string[];
   let warnings: string[];
   let channels: MessageChannel[];
+  /** Why it does not make room. */
+  let unfit: string | undefined;
   /** What parking its workers takes. */
   let parking: () => Promise<void>;
 
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'handover-'));
     [done, warnings, channels] = [[], [], []];
+    unfit = undefined;
     parking = () => Promise.resolve();
     const estate: Estate = {
       prefix: PREFIX,
-      unfit: () => undefined,
+      unfit: () => unfit,
+      ending: () => unfit === 'stopping',
       snapshot: () => 'what it knows',
       descriptors: () => [],
       park() {
