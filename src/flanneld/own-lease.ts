@@ -44,6 +44,12 @@ export async function keepOwnLease(own: OwnLeaseOptions): Promise<string> {
         setTrouble(own, reason);
         reasons.report(`the lease could not be renewed: ${reason}`);
       },
+      missing(reason) {
+        const told = `the lease of ${name} is gone from the store, and cannot be written there: ${reason}`;
+        state.setUnready('lease', told);
+        notifier?.status(state.summary());
+        reasons.report(`${told}; until it is, other nodes send no packets here`);
+      },
       expired() {
         const reason = `the lease of ${name} has run out by this node's clock, and the store does not answer`;
         state.setUnready('lease', reason);

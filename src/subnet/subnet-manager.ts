@@ -26,6 +26,8 @@ export interface OwnLeaseWatcher {
   renewed(lease: Lease): void;
   /** A renewal failed; forwarding goes on and it is tried again. Called for every failure, however alike. */
   trouble(reason: string): void;
+  /** The store has no lease of this node any more, and it could not be written again; that is tried on. Called as often. */
+  missing(reason: string): void;
   /** By this node's own clock the lease has run out, and the store could not be asked whether another node has it. */
   expired(): void;
   /** Another machine keeps the same lease under the same public IP. Neither is to give way, and both are to tell. */

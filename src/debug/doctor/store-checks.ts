@@ -31,7 +31,7 @@ export function checkEtcd({ store }: Pick<NodeFacts, 'store'>): Finding {
     const who = sick.map(({ endpoint }) => endpoint).join(', ');
     return warn(
       `etcd answers (${took}), but not every server is well: ${who}`,
-      'etcdctl endpoint health, endpoint status',
+      'etcdctl endpoint health, endpoint status, alarm list',
       evidence,
     );
   }

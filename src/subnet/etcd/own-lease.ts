@@ -70,6 +70,7 @@ class OwnLease {
   private answeredOther = false;
   /** The key was found absent, and could not be written yet. */
   private wanting = false;
+  private toldMissing = false;
 
   constructor(
     private readonly options: KeepLeaseOptions,
@@ -91,7 +92,8 @@ class OwnLease {
         if (revision !== undefined) await this.guard(revision);
       } catch (error) {
         if (this.signal.aborted) break;
-        if (this.wanting || this.untilRenewalMs() === 0) this.options.watcher.trouble(errorMessage(error));
+        if (this.wanting) this.missing(errorMessage(error));
+        else if (this.untilRenewalMs() === 0) this.options.watcher.trouble(errorMessage(error));
         else this.options.logger.debug(`watching this node's lease again: ${errorMessage(error)}`);
         if (this.clock.elapsed() - startedAt > STABLE_MS) backoff.reset();
         await pause(this.clock, backoff.nextMs(), this.signal);
@@ -109,7 +111,14 @@ class OwnLease {
       await this.takeBack();
       return undefined;
     }
-    return (await this.adopt(entry)) ? revision : undefined;
+    if (!(await this.adopt(entry))) return undefined;
+    if (this.toldMissing) this.update(this.expiresAtMs);
+    return revision;
+  }
+
+  private missing(reason: string): void {
+    this.toldMissing = true;
+    this.options.watcher.missing(reason);
   }
 
   /** Takes what the key says for what is: whose it is, and when it expires. False: it is to be read again, or lost. */
@@ -231,6 +240,7 @@ class OwnLease {
   }
 
   private update(expiresAtMs: number | undefined): void {
+    this.toldMissing = false;
     this.setExpiry(expiresAtMs);
     const { subnet, ipv6Subnet } = this.lease;
     this.lease = {

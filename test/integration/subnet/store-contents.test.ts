@@ -7,6 +7,7 @@ import { EtcdConnection } from '../../../src/subnet/etcd/connection.js';
 import { DEFAULT_TIMINGS, etcdTargets } from '../../../src/subnet/etcd/options.js';
 import { watch } from '../../../src/subnet/etcd/watch-stream.js';
 import type { SubnetManager } from '../../../src/subnet/subnet-manager.js';
+import { fill, makeRoom, revisionOf, SMALL_QUOTA } from '../../harness/full-etcd.js';
 import {
   config,
   Diary,
@@ -50,11 +51,6 @@ function base64(bytes: string | Buffer): string {
 async function putBytes(etcd: EtcdServer, name: string | Buffer, content: string | Buffer): Promise<void> {
   const key = Buffer.concat([Buffer.from(SUBNETS), Buffer.from(name)]);
   await etcd.call('/v3/kv/put', { key: base64(key), value: base64(content) });
-}
-
-async function revisionOf(etcd: EtcdServer): Promise<string> {
-  const { header } = (await etcd.call('/v3/kv/range', { key: 'AA==' })) as { header: { revision: string } };
-  return header.revision;
 }
 
 describe('an etcd with all kinds of things in the place of leases', () => {
@@ -156,43 +152,19 @@ describe('an etcd with all kinds of things in the place of leases', () => {
 });
 
 describe('an etcd that has grown to its quota', () => {
-  const QUOTA_BYTES = 4_000_000;
-  const JUNK = '/junk/';
   let etcd: EtcdServer;
 
   before(async () => {
-    etcd = await EtcdServer.start({ extraArguments: [`--quota-backend-bytes=${QUOTA_BYTES}`] });
+    etcd = await EtcdServer.start({ extraArguments: SMALL_QUOTA });
   });
   after(() => etcd.dispose());
-
-  async function fill(): Promise<void> {
-    const junk = 'j'.repeat(500_000);
-    for (let index = 0; index < 100; index++) {
-      try {
-        await etcd.put(JUNK + index, junk);
-      } catch (error) {
-        assert.match(String(error), /database space exceeded/);
-        return;
-      }
-    }
-    assert.fail('etcd does not become full');
-  }
-
-  /** What the operator is told to do. */
-  async function makeRoom(): Promise<void> {
-    await etcd.delete(JUNK, { prefix: true });
-    await etcd.call('/v3/kv/compaction', { revision: await revisionOf(etcd), physical: true });
-    await etcd.call('/v3/maintenance/defragment', {});
-    const { alarms = [] } = (await etcd.call('/v3/maintenance/alarm', { action: 'GET' })) as { alarms?: object[] };
-    for (const alarm of alarms) await etcd.call('/v3/maintenance/alarm', { action: 'DEACTIVATE', ...alarm });
-  }
 
   test('keeps leases alive, is told of in one line, and is written to again when there is room', async () => {
     const ours = connect(etcd, { ttlSeconds: 2 });
     const lease = await ours.acquireLease(config(), request('192.168.64.1', '10.5.1.0/24'), abort.signal);
     const diary = new Diary();
     void ours.keepLease(lease, 60, diary, abort.signal);
-    await fill();
+    await fill(etcd);
     const before = diary.entries.length;
     await until('four renewals', () => diary.entries.length >= before + 4);
     assert.deepEqual(new Set(diary.entries), new Set(['renewed']));
@@ -210,8 +182,8 @@ describe('an etcd that has grown to its quota', () => {
 
     // One whose key is deleted says so, and has it back when there is room.
     await etcd.delete(`${SUBNETS}10.5.1.0-24`);
-    await until('trouble', () => diary.entries.some((entry) => /^trouble: .*database is full/.test(entry)));
-    await makeRoom();
+    await until('trouble', () => diary.entries.some((entry) => /^missing: .*database is full/.test(entry)));
+    await makeRoom(etcd);
     await until('the key', async () => (await etcd.get(`${SUBNETS}10.5.1.0-24`)) === value('192.168.64.1'));
     assert.ok(await other.acquireLease(config(), request('192.168.64.2'), abort.signal));
   });

@@ -102,6 +102,10 @@ export class Diary implements OwnLeaseWatcher {
     this.entries.push(`trouble: ${reason}`);
   }
 
+  missing(reason: string): void {
+    this.entries.push(`missing: ${reason}`);
+  }
+
   expired(): void {
     this.entries.push('expired');
   }

@@ -412,6 +412,20 @@ describe('the life of an agent', () => {
     assert.ok(node.lines.some((line) => /^error the lease of 10\.5\.1\.0\/24 has run out/.test(line)));
   });
 
+  test('is unready while the store has no lease of it and takes none, and goes on forwarding', async () => {
+    const node = new Node();
+    await node.whileReady(() => {
+      node.events.splice(0);
+      for (let attempt = 0; attempt < 3; attempt++) node.ownLease?.missing('its database is full');
+      assert.match(node.state.notReadyReason() ?? '', /10\.5\.1\.0\/24 is gone from the store.*database is full$/);
+      assert.equal(node.state.status().state, 'lease');
+      assert.deepEqual(node.events, []);
+      node.ownLease?.renewed(OWN);
+      assert.equal(node.state.notReadyReason(), undefined);
+    });
+    assert.equal(node.lines.filter((line) => /^warn the lease of 10\.5\.1\.0\/24 is gone/.test(line)).length, 1);
+  });
+
   test('says that another machine has its public IP, and stays ready', async () => {
     const node = new Node();
     await node.whileReady(() => {

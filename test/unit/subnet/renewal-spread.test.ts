@@ -49,6 +49,7 @@ test('nodes that started together renew apart, and none later than its margin', 
       },
       trouble: (reason: string) => assert.fail(reason),
       expired: () => assert.fail('it has expired'),
+      missing: (reason: string) => assert.fail(reason),
       addressShared: (reason: string) => assert.fail(reason),
       lost: (reason: string) => assert.fail(reason),
     };
