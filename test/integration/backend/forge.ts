@@ -3,8 +3,8 @@
  * Its argument is a JSON array of {@link Forgery}.
  */
 import rawSocket from 'raw-socket';
-import { parseIpv4 } from '../../../src/packet/address.js';
 import { PROTOCOL_UDP, writeIpv4Header } from '../../../src/packet/ipv4.js';
+import { ip } from '../../support/addresses.js';
 
 export interface Forgery {
   readonly outerSource: string;
@@ -14,12 +14,6 @@ export interface Forgery {
   readonly innerDestination: string;
   readonly innerPort: number;
   readonly payload: string;
-}
-
-function ip(text: string): number {
-  const address = parseIpv4(text);
-  if (address === undefined) throw new Error(`not an address: ${text}`);
-  return address;
 }
 
 /** An IPv4 packet with a UDP datagram in it; the UDP checksum is left out, as IPv4 allows. */

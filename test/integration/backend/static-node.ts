@@ -10,9 +10,9 @@ import { backendOfType } from '../../../src/backend/registry.js';
 import type { OffloadName } from '../../../src/dataplane/offloads.js';
 import { errorMessage } from '../../../src/errors.js';
 import type { Logger } from '../../../src/log.js';
-import { parseIpv4, parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
 import type { Lease } from '../../../src/subnet/lease.js';
 import type { NetworkConfig } from '../../../src/subnet/network-config.js';
+import { ip, prefix } from '../../support/addresses.js';
 
 export interface StaticLease {
   readonly subnet: string;
@@ -41,18 +41,6 @@ export type StaticNodeCommand =
 
 function say(event: string, value: unknown): void {
   process.stdout.write(`${JSON.stringify({ event, value })}\n`);
-}
-
-function ip(text: string): number {
-  const address = parseIpv4(text);
-  if (address === undefined) throw new Error(`not an address: ${text}`);
-  return address;
-}
-
-function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  if (parsed === undefined) throw new Error(`not a prefix: ${text}`);
-  return parsed;
 }
 
 function leaseOf({ subnet, publicIp }: StaticLease): Lease {

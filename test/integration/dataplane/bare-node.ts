@@ -15,7 +15,8 @@ import { errorMessage } from '../../../src/errors.js';
 import { runCommand } from '../../../src/host/command.js';
 import { localAddresses } from '../../../src/host/local-addresses.js';
 import { silentLogger } from '../../../src/log.js';
-import { formatIpv4, parseIpv4, parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
+import { formatIpv4 } from '../../../src/packet/address.js';
+import { ip, prefix } from '../../support/addresses.js';
 
 export interface BareNodeConfig {
   readonly network: string;
@@ -52,7 +53,7 @@ const table = ForwardingTable.create({
   trustedSources: config.trustedSources?.map(prefix),
 });
 table.setOwn(subnet);
-for (const [leased, publicIp] of config.leases) table.set(prefix(leased), address(publicIp), PORT);
+for (const [leased, publicIp] of config.leases) table.set(prefix(leased), ip(publicIp), PORT);
 
 const offloads = new OffloadLadder(config.disabledOffloads);
 const tun = openTun({ name: 'flannel0', queues: workers, virtio: offloads.wants('tun-vnet') });
@@ -63,7 +64,7 @@ await runCommand('ip', ['link', 'set', tun.name, 'mtu', String(config.mtuBytes),
 await runCommand('ip', ['route', 'replace', config.network, 'dev', tun.name]);
 table.setOwnAddresses(await localAddresses());
 
-const externalAddress = address(config.externalAddress);
+const externalAddress = ip(config.externalAddress);
 const sockets = openUdp({ address: externalAddress, port: PORT, sockets: workers });
 probeUdpOffloads(sockets, offloads);
 const dataplane = await Dataplane.start({
@@ -121,16 +122,4 @@ process.stdin.destroy();
 
 function answer(value: object): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
-}
-
-function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  if (parsed === undefined) throw new Error(`no prefix: ${text}`);
-  return parsed;
-}
-
-function address(text: string): number {
-  const parsed = parseIpv4(text);
-  if (parsed === undefined) throw new Error(`no address: ${text}`);
-  return parsed;
 }

@@ -13,13 +13,14 @@ import { fileURLToPath } from 'node:url';
 import type { BackendStatus, DirectionCounters } from '../../../src/backend/status.js';
 import type { Explanation, PacketSpec } from '../../../src/debug/explain/packet-spec.js';
 import type { Namespace } from '../../../src/lab/namespace.js';
-import { formatIpv4, parseIpv4 } from '../../../src/packet/address.js';
+import { formatIpv4 } from '../../../src/packet/address.js';
 import { checksum } from '../../../src/packet/checksum.js';
 import { writeIpv4Header } from '../../../src/packet/ipv4.js';
 import { Cluster, STRANGER_ADDRESS, type ClusterNode, type Pod } from '../../harness/cluster.js';
 import { FLANNELCTL } from '../../harness/daemon.js';
 import { DatagramSender, Listener } from '../../harness/traffic.js';
 import { until } from '../../harness/until.js';
+import { ip } from '../../support/addresses.js';
 
 const PROGRAM = fileURLToPath(new URL('./explain-program.js', import.meta.url));
 const PORT = 8285;
@@ -31,8 +32,6 @@ const SINKS: readonly (readonly [subnet: string, address: string])[] = [
   ['10.5.128.0/20', '192.168.64.203'],
   ['10.5.130.64/26', '192.168.64.204'],
 ];
-
-const ip = (text: string): number => parseIpv4(text) ?? assert.fail(text);
 
 /** What a sink heard: at which of its addresses, and where the inner packet is to go. */
 interface Arrival {

@@ -7,15 +7,9 @@ import { configureLink } from '../../../src/host/link.js';
 import { ensureBlackholeRoute } from '../../../src/host/routes.js';
 import { silentLogger } from '../../../src/log.js';
 import type { Namespace } from '../../../src/lab/namespace.js';
-import { parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
 import { namePrefix } from '../../harness/leftovers.js';
 import { withNamespaces } from '../../harness/namespaces.js';
-
-function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  assert.ok(parsed);
-  return parsed;
-}
+import { prefix } from '../../support/addresses.js';
 
 async function makeNetwork(
   n: Namespace,

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { chooseExternalInterface, type InterfaceChoice } from '../../../src/host/external-interface.js';
 import { Namespace } from '../../../src/lab/namespace.js';
-import { formatIpv4, parseIpv4 } from '../../../src/packet/address.js';
+import { formatIpv4 } from '../../../src/packet/address.js';
 import { namePrefix } from '../../harness/leftovers.js';
+import { ip } from '../../support/addresses.js';
 
 /*
  *   eth0  192.168.1.2, 192.168.1.3   default route
@@ -31,8 +32,6 @@ after(() => node?.remove());
 
 const choose = (choice: InterfaceChoice) =>
   chooseExternalInterface(choice, (command, args, options) => node.exec(command, args, options));
-
-const ip = (text: string) => parseIpv4(text) ?? 0;
 
 const CHOICES: readonly [string, InterfaceChoice, string][] = [
   ['the default route without any wish, with its first address', {}, 'eth0 192.168.1.2'],

@@ -8,20 +8,15 @@ import type { RunCommand } from '../../../src/host/command.js';
 import { Firewall, type FirewallSettings } from '../../../src/host/firewall/firewall.js';
 import { silentLogger } from '../../../src/log.js';
 import type { Namespace } from '../../../src/lab/namespace.js';
-import { parsePrefix, prefixOf, type Ipv4Prefix } from '../../../src/packet/address.js';
+import { prefixOf, type Ipv4Prefix } from '../../../src/packet/address.js';
 import { findFlannel } from '../../harness/flannel-peer.js';
 import { namePrefix, temporaryFolder } from '../../harness/leftovers.js';
 import { withNamespaces } from '../../harness/namespaces.js';
 import { until } from '../../harness/until.js';
+import { prefix } from '../../support/addresses.js';
 
 const { program: flannel, why } = await findFlannel();
 const skip = flannel === undefined ? why : false;
-
-function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  assert.ok(parsed);
-  return parsed;
-}
 
 async function savedRules(n: Namespace): Promise<string> {
   const { stdout } = await n.exec('iptables-save', []);

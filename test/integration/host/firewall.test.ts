@@ -4,15 +4,9 @@ import type { RunCommand } from '../../../src/host/command.js';
 import { Firewall, type FirewallSettings } from '../../../src/host/firewall/firewall.js';
 import { silentLogger } from '../../../src/log.js';
 import type { Namespace } from '../../../src/lab/namespace.js';
-import { parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
 import { namePrefix } from '../../harness/leftovers.js';
 import { withNamespaces } from '../../harness/namespaces.js';
-
-function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  assert.ok(parsed);
-  return parsed;
-}
+import { prefix } from '../../support/addresses.js';
 
 const SETTINGS: FirewallSettings = {
   network: prefix('10.5.0.0/16'),

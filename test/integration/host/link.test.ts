@@ -11,25 +11,14 @@ import {
   type Route,
 } from '../../../src/host/routes.js';
 import type { Namespace } from '../../../src/lab/namespace.js';
-import { formatPrefix, parseIpv4, parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
+import { formatPrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
 import { namePrefix } from '../../harness/leftovers.js';
 import { withNamespaces } from '../../harness/namespaces.js';
+import { ip, prefix } from '../../support/addresses.js';
 
 /** Programs run inside the namespace. */
 function runIn(namespace: Namespace): RunCommand {
   return (command, args, options) => namespace.exec(command, args, options);
-}
-
-function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  assert.ok(parsed);
-  return parsed;
-}
-
-function address(text: string): number {
-  const parsed = parseIpv4(text);
-  assert.ok(parsed !== undefined);
-  return parsed;
 }
 
 const NETWORK = prefix('10.5.0.0/16');
@@ -49,10 +38,10 @@ test('a device gets alias, MTU, one /32 address, the route, and no IPv6 address'
       queuePackets: 1000,
       network: NETWORK,
     };
-    await configureLink({ ...settings, address: address('10.5.34.0') }, run);
+    await configureLink({ ...settings, address: ip('10.5.34.0') }, run);
     // Twice, and then with the address of another subnet: what an earlier run left must not pile up.
-    await configureLink({ ...settings, address: address('10.5.34.0') }, run);
-    await configureLink({ ...settings, address: address('10.5.35.0') }, run);
+    await configureLink({ ...settings, address: ip('10.5.34.0') }, run);
+    await configureLink({ ...settings, address: ip('10.5.35.0') }, run);
 
     const links = await findLinks('/a #b "c" \'d\'', run);
     assert.equal(links.length, 1);
@@ -60,7 +49,7 @@ test('a device gets alias, MTU, one /32 address, the route, and no IPv6 address'
     assert.equal(links[0].kind, 'tun');
     assert.equal(links[0].mtuBytes, 1472);
     assert.equal(links[0].up, true);
-    assert.deepEqual(links[0].addresses, [{ address: address('10.5.35.0'), prefixLength: 32 }]);
+    assert.deepEqual(links[0].addresses, [{ address: ip('10.5.35.0'), prefixLength: 32 }]);
     const shown = await n.ip('address show dev flannel0');
     assert.doesNotMatch(shown, /inet6/);
     assert.match(shown, / qlen 1000\b/);
@@ -69,7 +58,7 @@ test('a device gets alias, MTU, one /32 address, the route, and no IPv6 address'
     assert.equal(route?.linkDown, true, 'nobody holds the TUN');
     assert.match(await n.ip('route show 10.5.0.0/16'), /^10\.5\.0\.0\/16 dev flannel0 /);
 
-    await configureLink({ ...settings, address: address('10.6.1.0'), network: prefix('10.6.0.0/16') }, run);
+    await configureLink({ ...settings, address: ip('10.6.1.0'), network: prefix('10.6.0.0/16') }, run);
     assert.equal(await findRoute(NETWORK, run), undefined, 'the route of an earlier Network is gone');
     assert.equal((await findRoute(prefix('10.6.0.0/16'), run))?.device, 'flannel0');
 
@@ -147,7 +136,7 @@ test('interfaces come in the order of their index, with all their IPv4 addresses
     assert.deepEqual(names, ['lo', 'zeta', 'alpha']);
     assert.deepEqual(
       interfaces.find(({ name }) => name === 'zeta')?.addresses.map((entry) => entry.address),
-      [address('192.0.2.9'), address('192.0.2.4')],
+      [ip('192.0.2.9'), ip('192.0.2.4')],
     );
   });
 });
@@ -160,7 +149,7 @@ test('a device that does not exist is named in one line', async () => {
         networkId: '/x',
         mtuBytes: 1472,
         queuePackets: 1000,
-        address: address('10.5.1.0'),
+        address: ip('10.5.1.0'),
         network: NETWORK,
       },
       runCommand,

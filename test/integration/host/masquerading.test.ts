@@ -4,8 +4,8 @@ import { after, before, test } from 'node:test';
 import { Firewall, type FirewallSettings } from '../../../src/host/firewall/firewall.js';
 import { silentLogger } from '../../../src/log.js';
 import { Namespace, removeNamespaces } from '../../../src/lab/namespace.js';
-import { parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
 import { namePrefix } from '../../harness/leftovers.js';
+import { prefix } from '../../support/addresses.js';
 
 /*
  *   pod 10.5.34.7 ── cni0 10.5.34.1 [node] eth0 192.0.2.1 ── eth0 192.0.2.2 [world]
@@ -57,12 +57,6 @@ before(async () => {
 });
 
 after(() => removeNamespaces(Object.values(spaces)));
-
-function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  assert.ok(parsed);
-  return parsed;
-}
 
 /** Which address `to` sees when `from` sends to `address`. */
 async function seenAs(from: Namespace, address: string): Promise<string> {

@@ -7,11 +7,10 @@ import { LeaseForwarding } from '../../../src/backend/udp/lease-forwarding.js';
 import { DropReason } from '../../../src/dataplane/drop-reasons.js';
 import { ForwardingTable } from '../../../src/dataplane/forwarding-table.js';
 import { silentLogger } from '../../../src/log.js';
-import { parseIpv4, parsePrefix, prefixContains } from '../../../src/packet/address.js';
+import { prefixContains } from '../../../src/packet/address.js';
 import type { Lease } from '../../../src/subnet/lease.js';
+import { ip, prefix } from '../../support/addresses.js';
 
-const ip = (text: string): number => parseIpv4(text) ?? assert.fail(text);
-const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text);
 const NETWORK = prefix('10.5.0.0/16');
 const HERE = '192.0.2.1';
 

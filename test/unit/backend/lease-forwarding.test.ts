@@ -3,14 +3,9 @@ import { test } from 'node:test';
 import { LeaseForwarding } from '../../../src/backend/udp/lease-forwarding.js';
 import { ForwardingTable, NO_LEASE, OWN_SUBNET } from '../../../src/dataplane/forwarding-table.js';
 import { silentLogger } from '../../../src/log.js';
-import { parseIpv4, parsePrefix } from '../../../src/packet/address.js';
+import { parsePrefix } from '../../../src/packet/address.js';
 import type { Lease } from '../../../src/subnet/lease.js';
-
-function ip(text: string): number {
-  const address = parseIpv4(text);
-  assert.ok(address !== undefined, text);
-  return address;
-}
+import { ip } from '../../support/addresses.js';
 
 function lease(subnet: string, publicIp: string, backendType = ''): Lease {
   const parsed = parsePrefix(subnet);

@@ -25,8 +25,8 @@ import {
   SlowPathWriter,
   type SlowPathRecord,
 } from '../../../src/dataplane/slow-path.js';
-import { parseIpv4, parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
 import { PROTOCOL_UDP, writeIpv4Header, type Ipv4Header } from '../../../src/packet/ipv4.js';
+import { ip } from '../../support/addresses.js';
 
 const PACKET_BYTES = 2048;
 const PACKETS = 16;
@@ -149,20 +149,8 @@ export function packetOf(
     totalBytes: packet.length,
     protocol: PROTOCOL_UDP,
     ...header,
-    source: address(source),
-    destination: address(destination),
+    source: ip(source),
+    destination: ip(destination),
   });
   return packet;
-}
-
-export function address(text: string): number {
-  const parsed = parseIpv4(text);
-  if (parsed === undefined) throw new Error(`no address: ${text}`);
-  return parsed;
-}
-
-export function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  if (parsed === undefined) throw new Error(`no prefix: ${text}`);
-  return parsed;
 }

@@ -7,7 +7,8 @@ import { DropReason } from '../../../src/dataplane/drop-reasons.js';
 import { LAST_DROP_BYTES } from '../../../src/dataplane/last-drops.js';
 import { ForwardingTable } from '../../../src/dataplane/forwarding-table.js';
 import { writeIpv4Checksum } from '../../../src/packet/ipv4.js';
-import { address, Arena, packetOf, prefix } from './arena.js';
+import { ip, prefix } from '../../support/addresses.js';
+import { Arena, packetOf } from './arena.js';
 
 const { EIO } = constants.errno;
 
@@ -23,14 +24,14 @@ const table = ForwardingTable.create({
   trustedSources: [prefix('172.30.0.0/24')],
 });
 table.setOwn(prefix('10.5.1.0/24'));
-table.set(prefix('10.5.34.0/24'), address(PEER), 8285);
-table.set(prefix('10.5.35.0/24'), address(OTHER_PEER), 8285);
-table.set(prefix('10.5.36.0/24'), address(TRUSTED_PEER), 8285);
-table.setOwnAddresses([address('192.168.64.1'), address('10.5.1.0')]);
+table.set(prefix('10.5.34.0/24'), ip(PEER), 8285);
+table.set(prefix('10.5.35.0/24'), ip(OTHER_PEER), 8285);
+table.set(prefix('10.5.36.0/24'), ip(TRUSTED_PEER), 8285);
+table.setOwnAddresses([ip('192.168.64.1'), ip('10.5.1.0')]);
 
 function walked(sourceCheck: SourceCheck, ...datagrams: [packet: Buffer, sender: string][]) {
   const arena = new Arena();
-  for (const [packet, sender] of datagrams) arena.add(packet, address(sender) | 0);
+  for (const [packet, sender] of datagrams) arena.add(packet, ip(sender) | 0);
   const decapsulator = new Decapsulator({ table, sourceCheck, ...arena.parts('decap') });
   decapsulator.walk(arena.count);
   return Object.assign(arena, { decapsulator });
@@ -105,8 +106,8 @@ test('each stranger is reported once, without its packet', () => {
   assert.deepEqual(
     arena.handedOver().map(({ reason, underlayAddress, packet: kept }) => [reason, underlayAddress, kept.length]),
     [
-      [UnknownSender, address(STRANGER), 0],
-      [UnknownSender, address('192.168.64.98'), 0],
+      [UnknownSender, ip(STRANGER), 0],
+      [UnknownSender, ip('192.168.64.98'), 0],
     ],
   );
 });
@@ -128,7 +129,7 @@ test('the last hop is told, deliveries and refusals of the device are counted', 
   );
   const [told] = arena.handedOver();
   assert.equal(told.reason, TtlExceeded);
-  assert.equal(told.underlayAddress, address(PEER));
+  assert.equal(told.underlayAddress, ip(PEER));
   assert.deepEqual(told.packet, packetOf('10.5.34.7', '10.5.1.6', { ttl: 1 }));
 });
 
@@ -142,8 +143,8 @@ test('the last packet of each reason is kept as it came, with its sender', () =>
       .lastDrops()
       .map(({ reason, packet, lengthBytes, underlayAddress }) => [...[reason, packet, lengthBytes, underlayAddress]]),
     [
-      [DropReason.UnknownSender, Buffer.of(0x60), 1, address('203.0.113.10')],
-      [DropReason.SpoofedSource, spoofed.subarray(0, LAST_DROP_BYTES), 1520, address(PEER)],
+      [DropReason.UnknownSender, Buffer.of(0x60), 1, ip('203.0.113.10')],
+      [DropReason.SpoofedSource, spoofed.subarray(0, LAST_DROP_BYTES), 1520, ip(PEER)],
     ],
   );
 });

@@ -8,14 +8,15 @@ import { Encapsulator } from '../../../src/dataplane/encap.js';
 import { ForwardingTable } from '../../../src/dataplane/forwarding-table.js';
 import { checksum } from '../../../src/packet/checksum.js';
 import { ipv4HeaderBytes, writeIpv4Checksum } from '../../../src/packet/ipv4.js';
-import { address, Arena, packetOf, prefix } from './arena.js';
+import { ip, prefix } from '../../support/addresses.js';
+import { Arena, packetOf } from './arena.js';
 
 const { EMSGSIZE, ENETUNREACH } = constants.errno;
 
 const table = ForwardingTable.create({ network: prefix('10.5.0.0/16'), subnetLength: 24 });
 table.setOwn(prefix('10.5.1.0/24'));
-table.set(prefix('10.5.34.0/24'), address('192.168.64.3'), 8285);
-table.set(prefix('10.5.200.0/24'), address('200.1.2.3'), 65535);
+table.set(prefix('10.5.34.0/24'), ip('192.168.64.3'), 8285);
+table.set(prefix('10.5.200.0/24'), ip('200.1.2.3'), 65535);
 
 function walked(...packets: Buffer[]): Arena & { encapsulator: Encapsulator } {
   const arena = new Arena();
@@ -30,8 +31,8 @@ test('a packet for a leased subnet goes to its owner, one hop older and otherwis
   const packet = packetOf('10.5.1.6', '10.5.34.7', { ttl: 63, identification: 0x1234, fragmentWord: 0x4000 });
   const arena = walked(packet, packetOf('10.5.1.6', '10.5.200.1'));
   assert.equal(arena.verdict(0), FORWARD);
-  assert.deepEqual(arena.nextHop(0), { address: address('192.168.64.3'), port: 8285 });
-  assert.deepEqual(arena.nextHop(1), { address: address('200.1.2.3'), port: 65535 });
+  assert.deepEqual(arena.nextHop(0), { address: ip('192.168.64.3'), port: 8285 });
+  assert.deepEqual(arena.nextHop(1), { address: ip('200.1.2.3'), port: 65535 });
   const expected = Buffer.from(packet);
   expected[8] = 62;
   writeIpv4Checksum(expected, 0);
@@ -126,7 +127,7 @@ test('a packet that the path cannot carry is handed over as it came: whole if it
   assert.deepEqual(arena.counts().dropped, { 'packet-too-big': 2 });
   const [whole, quoted] = arena.handedOver();
   assert.deepEqual(whole.packet, may);
-  assert.equal(whole.underlayAddress, address('192.168.64.3'));
+  assert.equal(whole.underlayAddress, ip('192.168.64.3'));
   assert.deepEqual(quoted.packet, mayNot.subarray(0, 576));
 });
 
@@ -220,7 +221,7 @@ test('property: for any header, a forwarded packet has a TTL lower by one and a 
         Buffer.from(random).copy(packet, 0, 0, Math.min(random.length, words * 4));
         packet[0] = 0x40 | words;
         packet.writeUInt16BE(packet.length, 2);
-        packet.writeUInt32BE(address('10.5.34.7'), 16);
+        packet.writeUInt32BE(ip('10.5.34.7'), 16);
         writeIpv4Checksum(packet, 0);
         const arena = walked(packet);
         if (packet[8] <= 1) {
@@ -276,8 +277,8 @@ test('the last packet of each reason is kept as it came, with whom it was for', 
     ]),
     [
       [DropReason.NoLease, second, second.length, 0, 0],
-      [DropReason.PacketTooBig, good(4), good(4).length, address('192.168.64.3'), EMSGSIZE],
-      [DropReason.SendFailed, good(3), good(3).length, address('192.168.64.3'), ENETUNREACH],
+      [DropReason.PacketTooBig, good(4), good(4).length, ip('192.168.64.3'), EMSGSIZE],
+      [DropReason.SendFailed, good(3), good(3).length, ip('192.168.64.3'), ENETUNREACH],
     ],
   );
 });

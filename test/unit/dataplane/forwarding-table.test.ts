@@ -9,32 +9,13 @@ import {
   OWN_SUBNET,
   type ForwardingEntry,
 } from '../../../src/dataplane/forwarding-table.js';
-import {
-  formatPrefix,
-  lastAddress,
-  parseIpv4,
-  parsePrefix,
-  prefixContains,
-  prefixOf,
-  type Ipv4Prefix,
-} from '../../../src/packet/address.js';
-
-function ip(text: string): number {
-  const address = parseIpv4(text);
-  assert.ok(address !== undefined, text);
-  return address;
-}
+import { formatPrefix, lastAddress, prefixContains, prefixOf, type Ipv4Prefix } from '../../../src/packet/address.js';
+import { ip, prefix } from '../../support/addresses.js';
 
 /** A worker has done with a batch and begins the next. */
 function passOn(reader: ForwardingTableReader, worker: number): void {
   reader.offline(worker);
   reader.online(worker);
-}
-
-function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  assert.ok(parsed !== undefined, text);
-  return parsed;
 }
 
 /** What a lookup means, whatever slot stands for it. */

@@ -21,15 +21,16 @@ import {
   ipv4Source,
   ipv4TotalBytes,
 } from '../../../src/packet/ipv4.js';
-import { address, Arena, packetOf, prefix } from './arena.js';
+import { ip, prefix } from '../../support/addresses.js';
+import { Arena, packetOf } from './arena.js';
 
 const RUNS = { numRuns: 2000 };
-const PEER = address('192.168.64.3');
+const PEER = ip('192.168.64.3');
 
 const table = ForwardingTable.create({ network: prefix('10.5.0.0/16'), subnetLength: 24 });
 table.setOwn(prefix('10.5.1.0/24'));
 table.set(prefix('10.5.34.0/24'), PEER, 8285);
-table.setOwnAddresses([address('192.168.64.1'), address('10.5.1.0')]);
+table.setOwnAddresses([ip('192.168.64.1'), ip('10.5.1.0')]);
 
 /** Bytes of no meaning, and packets of which some bytes are wrong. */
 const packets = fc.oneof(
@@ -135,7 +136,7 @@ describe('hostile bytes', () => {
       fc.property(packets, fc.constantFrom(...reasons), fc.integer({ min: 0, max: 1500 }), (packet, reason, mtu) => {
         const sent: Buffer[] = [];
         const path = new SlowPath({
-          sourceAddress: address('10.5.1.0'),
+          sourceAddress: ip('10.5.1.0'),
           send: (answer, done) => {
             sent.push(answer);
             done(true);

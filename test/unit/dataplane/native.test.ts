@@ -24,9 +24,9 @@ import {
 } from '../../../src/dataplane/native.js';
 import { notifySocket } from '../../../src/dataplane/passed-descriptors.js';
 import { FlannelError } from '../../../src/errors.js';
-import { address } from './arena.js';
+import { ip } from '../../support/addresses.js';
 
-const loopback = address('127.0.0.1');
+const loopback = ip('127.0.0.1');
 
 test('arguments are checked before the native code sees them', () => {
   const batch = {
@@ -75,7 +75,7 @@ test('a port in use, and an address that is not here, are refused in one line th
   } finally {
     holder.close();
   }
-  assert.throws(() => openUdp({ address: address('192.0.2.1'), port: 0, sockets: 1 }), /192\.0\.2\.1:0.*no interface/);
+  assert.throws(() => openUdp({ address: ip('192.0.2.1'), port: 0, sockets: 1 }), /192\.0\.2\.1:0.*no interface/);
 });
 
 test('a port that several of our own sockets share is in use for everyone else', async () => {
@@ -101,7 +101,7 @@ test('descriptors are closed for good', () => {
 
 test('the MTU of a path is known, and that there is none', () => {
   assert.ok((pathMtu(loopback, loopback) ?? 0) > 16_000);
-  assert.equal(pathMtu(address('192.0.2.1'), loopback), undefined);
+  assert.equal(pathMtu(ip('192.0.2.1'), loopback), undefined);
 });
 
 test('a batch carries a datagram in at one end and out at the other, and its sleep can be ended', async () => {

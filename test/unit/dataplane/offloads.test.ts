@@ -3,7 +3,7 @@ import { constants } from 'node:os';
 import { test } from 'node:test';
 import { OFFLOADS, OffloadLadder, parseOffloadNames, refusal } from '../../../src/dataplane/offloads.js';
 import type { Logger } from '../../../src/log.js';
-import { address } from './arena.js';
+import { ip } from '../../support/addresses.js';
 
 const { EIO, ENOSYS, ENOPROTOOPT } = constants.errno;
 
@@ -59,7 +59,7 @@ test('steps down are counted each, and said once for each next hop', () => {
   const ladder = new OffloadLadder();
   ladder.tried('udp-segment');
   const logger = keeping();
-  const hop = address('192.168.64.3');
+  const hop = ip('192.168.64.3');
   const bit = bitOf('udp-segment');
   for (const next of [hop, hop, hop + 1]) ladder.stepDown({ bit, errno: EIO, address: next }, logger);
   assert.equal(logger.lines.length, 2);
@@ -95,17 +95,17 @@ test('a refusal for one next hop is shown as long as it is remembered, one for g
   const bit = bitOf('udp-segment');
   const shown = (): string | undefined => ladder.status().find(({ name }) => name === 'udp-segment')?.reason;
   const refusedTo = (address: number): void => ladder.stepDown({ bit, errno: EIO, address }, logger);
-  refusedTo(address('192.168.64.3'));
+  refusedTo(ip('192.168.64.3'));
   assert.match(shown() ?? '', /to 192\.168\.64\.3/);
   nowMs += 60_000;
-  refusedTo(address('192.168.64.3'));
+  refusedTo(ip('192.168.64.3'));
   nowMs += 100_000;
   assert.match(shown() ?? '', /to 192\.168\.64\.3/, 'refused again meanwhile');
   nowMs += 20_000;
   assert.equal(shown(), undefined);
   assert.equal(ladder.status().find(({ name }) => name === 'udp-segment')?.stepDowns, 2, 'what was counted stays');
   refusedTo(0);
-  refusedTo(address('192.168.64.4'));
+  refusedTo(ip('192.168.64.4'));
   nowMs += 1e9;
   assert.match(shown() ?? '', /any more: .*EIO/);
 });

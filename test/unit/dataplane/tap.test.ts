@@ -20,10 +20,11 @@ import { DropReason } from '../../../src/dataplane/drop-reasons.js';
 import { TAP_BYTES, TapReader, TapWriter, type TapDemand, type TapRecord } from '../../../src/dataplane/tap.js';
 import { checksum } from '../../../src/packet/checksum.js';
 import { decrementTtl } from '../../../src/packet/ipv4.js';
-import { address, packetOf } from './arena.js';
+import { ip } from '../../support/addresses.js';
+import { packetOf } from './arena.js';
 
 const EVERYTHING: TapDemand = { everyPassed: 1, everyDropped: 1, keptBytes: 65536, wirePackets: false };
-const NEXT_HOP = address('192.168.64.2');
+const NEXT_HOP = ip('192.168.64.2');
 const PLACE_BYTES = 2048;
 
 interface Placed {

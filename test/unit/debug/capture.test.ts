@@ -10,8 +10,9 @@ import { DROP_REASONS, DropReason } from '../../../src/dataplane/drop-reasons.js
 import { FlannelError } from '../../../src/errors.js';
 import { runCommand } from '../../../src/host/command.js';
 import type { TapEvent, TapHello } from '../../../src/observe/tap-protocol.js';
-import { parseIpv4, parsePrefix } from '../../../src/packet/address.js';
+import { parsePrefix } from '../../../src/packet/address.js';
 import { udpPacket } from '../../harness/inner-packet.js';
+import { ip } from '../../support/addresses.js';
 
 const DISSECTOR = fileURLToPath(new URL('../../../../deploy/flannel-udp.lua', import.meta.url));
 const hasTshark = await runCommand('tshark', ['--version'], { allowFailure: true }).then(
@@ -24,16 +25,12 @@ const hello: TapHello = {
   node: '192.168.64.1',
   device: 'flannel0',
   externalInterface: 'eth0',
-  tunnelEnd: { address: address('192.168.64.1'), port: 8285 },
+  tunnelEnd: { address: ip('192.168.64.1'), port: 8285 },
   reasons: [{ name: '', description: '' }, ...DROP_REASONS],
 };
 const settings = { snapBytes: 65536, filter: 'udp port 7777' };
 /** 2026-11-21 12:00:00 UTC. */
 const NOON_NS = 1_795_262_400_000_000_000n;
-
-function address(text: string): number {
-  return parseIpv4(text) ?? assert.fail(text);
-}
 
 function event(changes: Partial<TapEvent> = {}): TapEvent {
   const packet = changes.packet ?? udpPacket({ source: '10.5.1.6', destination: '10.5.2.7', payload: 'to the pod' });
@@ -43,7 +40,7 @@ function event(changes: Partial<TapEvent> = {}): TapEvent {
     queue: 0,
     reason: 0,
     error: 0,
-    underlayAddress: address('192.168.64.2'),
+    underlayAddress: ip('192.168.64.2'),
     underlayPort: 8285,
     lease: parsePrefix('10.5.2.0/24'),
     lengthBytes: packet.length,

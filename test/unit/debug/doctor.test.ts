@@ -6,11 +6,11 @@ import type { NodeFacts } from '../../../src/debug/doctor/facts.js';
 import { sumSocketDrops } from '../../../src/host/queue-drops.js';
 import { parseIptablesRuleset } from '../../../src/host/firewall/iptables-ruleset.js';
 import type { ConcernAnswer } from '../../../src/observe/control-protocol.js';
+import { ip, prefix } from '../../support/addresses.js';
 import {
   backend,
   filter,
   HEALTHY,
-  ip,
   known,
   lease,
   link,
@@ -19,7 +19,6 @@ import {
   NAT,
   NOW,
   peer,
-  prefix,
   QUEUES,
   route,
   ROUTES,

@@ -8,11 +8,9 @@ import { parseIptablesRuleset } from '../../../src/host/firewall/iptables-rulese
 import type { HostInterface } from '../../../src/host/interfaces.js';
 import type { Route } from '../../../src/host/routes.js';
 import type { LeaseAnswer, StatusAnswer } from '../../../src/observe/control-protocol.js';
-import { parseIpv4, parsePrefix } from '../../../src/packet/address.js';
 import { backendStatus, workerStatus } from '../../support/backend-status.js';
+import { ip, prefix } from '../../support/addresses.js';
 
-export const ip = (text: string): number => parseIpv4(text) ?? assert.fail(text);
-export const prefix = (text: string) => parsePrefix(text) ?? assert.fail(text);
 export const known = <T>(value: T): Fact<T> => ({ known: true, value });
 export const unknown = (why: string): Fact<never> => ({ known: false, why });
 

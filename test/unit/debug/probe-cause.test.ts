@@ -8,7 +8,7 @@ import { hopsOf } from '../../../src/debug/probe/hops.js';
 import { likelyCause } from '../../../src/debug/probe/likely-cause.js';
 import { allReached } from '../../../src/debug/probe/mesh.js';
 import { HOP_POINTS, type MeshNode } from '../../../src/observe/probe-protocol.js';
-import { address } from '../dataplane/arena.js';
+import { ip } from '../../support/addresses.js';
 
 const HERE = '192.168.64.11';
 const THERE = '192.168.64.12';
@@ -51,11 +51,11 @@ function evidence(changes: Partial<Evidence> = {}): Evidence {
     here: HERE,
     call: {
       kind: 'packet',
-      node: address(HERE),
+      node: ip(HERE),
       protocol: 1,
-      source: address('10.244.0.1'),
-      destination: address('10.244.1.2'),
-      nextHop: address(THERE),
+      source: ip('10.244.0.1'),
+      destination: ip('10.244.1.2'),
+      nextHop: ip(THERE),
       port: 0,
       firstPort: 7,
       firstIdentification: 9,

@@ -7,19 +7,19 @@ import { buildProbePacket, recognise } from '../../../src/debug/probe/probe-pack
 import { checksum, checksumAdd, checksumFinish } from '../../../src/packet/checksum.js';
 import { buildIcmpError } from '../../../src/packet/icmp.js';
 import { PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, ipv4Shape, writeIpv4Header } from '../../../src/packet/ipv4.js';
-import { address } from '../dataplane/arena.js';
+import { ip } from '../../support/addresses.js';
 
-const SOURCE = address('10.244.0.1');
-const DESTINATION = address('10.244.1.2');
+const SOURCE = ip('10.244.0.1');
+const DESTINATION = ip('10.244.1.2');
 
 function callOf(protocol: PacketCall['protocol'], changes: Partial<PacketCall> = {}): PacketCall {
   return {
     kind: 'packet',
-    node: address('192.168.64.11'),
+    node: ip('192.168.64.11'),
     protocol,
     source: SOURCE,
     destination: DESTINATION,
-    nextHop: address('192.168.64.12'),
+    nextHop: ip('192.168.64.12'),
     port: protocol === PROTOCOL_ICMP ? 0 : 80,
     firstPort: 40_000,
     firstIdentification: 500,
@@ -106,7 +106,7 @@ describe('answers', () => {
       error[21] = code;
       return recognise(udp, error)?.answer;
     };
-    const router = address('10.244.1.0');
+    const router = ip('10.244.1.0');
     assert.equal(said(3, DESTINATION), 'port-unreachable');
     assert.equal(said(3, router), 'rejected', 'a firewall that speaks like the pod');
     assert.equal(said(2, DESTINATION), 'protocol-unreachable');

@@ -9,7 +9,7 @@ import { silentLogger } from '../../../src/log.js';
 import { TapHub } from '../../../src/observe/tap-hub.js';
 import type { CallWatcher, ProbeBoard } from '../../../src/subnet/probe-board.js';
 import { until } from '../../harness/until.js';
-import { address } from '../dataplane/arena.js';
+import { ip } from '../../support/addresses.js';
 
 interface Written {
   readonly id: string;
@@ -20,11 +20,11 @@ interface Written {
 
 const CALL: PacketCall = {
   kind: 'packet',
-  node: address('192.168.64.11'),
+  node: ip('192.168.64.11'),
   protocol: 1,
-  source: address('10.244.0.1'),
-  destination: address('10.244.1.2'),
-  nextHop: address('192.168.64.12'),
+  source: ip('10.244.0.1'),
+  destination: ip('10.244.1.2'),
+  nextHop: ip('192.168.64.12'),
   port: 0,
   firstPort: 7,
   firstIdentification: 9,
@@ -52,7 +52,7 @@ beforeEach(() => {
   const source = {
     taps: [{ direction: 'encap' as const, queue: 0, reader }],
     device: 'flannel0',
-    tunnelEnd: { address: address('192.168.64.12'), port: 8285 },
+    tunnelEnd: { address: ip('192.168.64.12'), port: 8285 },
     leaseOf: () => undefined,
   };
   const hub = new TapHub({
@@ -76,13 +76,13 @@ beforeEach(() => {
     explainer: { status: () => assert.fail('unasked'), explain: () => assert.fail('unasked') },
     leases: () => [],
     place: () => ({
-      publicIp: address('192.168.64.12'),
-      network: { address: address('10.244.0.0'), length: 16 },
-      subnet: { address: address('10.244.1.0'), length: 24 },
+      publicIp: ip('192.168.64.12'),
+      network: { address: ip('10.244.0.0'), length: 16 },
+      subnet: { address: ip('10.244.1.0'), length: 24 },
       device: 'flannel0',
       deviceMtuBytes: 1472,
       port: 8285,
-      formerSubnet: { address: address('10.244.9.0'), length: 24 },
+      formerSubnet: { address: ip('10.244.9.0'), length: 24 },
       trouble: 'its lease is lost',
     }),
   };
@@ -113,8 +113,8 @@ test('a call that concerns it makes it watch, and say so; the end of the call en
 });
 
 test('calls of nobody here, and its own, are none of its business: nothing is watched, nothing written', async () => {
-  heard(1, { destination: address('10.244.2.2'), nextHop: address('192.168.64.13') });
-  heard(2, { node: address('192.168.64.12') });
+  heard(1, { destination: ip('10.244.2.2'), nextHop: ip('192.168.64.13') });
+  heard(2, { node: ip('192.168.64.12') });
   watcher.called({ id: '0000000000000003', text: '{"kind":"packet"}', storeLease: '7' });
   watcher.ignored('/coreos.com/network/probes/calls/nonsense');
   await new Promise((resolve) => setImmediate(resolve));
@@ -124,14 +124,14 @@ test('calls of nobody here, and its own, are none of its business: nothing is wa
 });
 
 test('a node that lost a subnet tells of packets for it, for its pods may still have them', async () => {
-  heard(1, { destination: address('10.244.9.2'), nextHop: address('192.168.64.99') });
+  heard(1, { destination: ip('10.244.9.2'), nextHop: ip('192.168.64.99') });
   await until('it answers', () => written.length === 1);
   assert.equal(parsePresence(written[0].text)?.subnet, '10.244.9.0/24');
 });
 
 test('one that packets are sent to by mistake watches, as does the node of the source', async () => {
-  heard(1, { destination: address('10.244.2.2') });
-  heard(2, { source: address('10.244.1.9'), destination: address('10.244.2.2'), nextHop: 0 });
+  heard(1, { destination: ip('10.244.2.2') });
+  heard(2, { source: ip('10.244.1.9'), destination: ip('10.244.2.2'), nextHop: 0 });
   await until('both are answered', () => written.length === 2);
 });
 

@@ -13,14 +13,14 @@ import {
   parseSighting,
   type Sighting,
 } from '../../../src/debug/probe/sighting.js';
-import { address } from '../dataplane/arena.js';
+import { ip } from '../../support/addresses.js';
 
 const CALL: ProbeCall = {
   kind: 'packet',
-  node: address('192.168.64.11'),
+  node: ip('192.168.64.11'),
   protocol: 17,
-  source: address('10.244.0.1'),
-  destination: address('10.244.1.2'),
+  source: ip('10.244.0.1'),
+  destination: ip('10.244.1.2'),
   nextHop: 0,
   port: 53,
   firstPort: 40_000,

@@ -12,7 +12,7 @@ import { formatIpv4, parsePrefix } from '../../../src/packet/address.js';
 import type { StatusAnswer } from '../../../src/observe/control-protocol.js';
 import { daemonAnswering, flannelctl } from '../../support/flannelctl.js';
 import { udpPacket } from '../../harness/inner-packet.js';
-import { address } from '../dataplane/arena.js';
+import { ip } from '../../support/addresses.js';
 
 const additions = fc.array(fc.tuple(fc.integer({ min: 0, max: 60 }), fc.integer({ min: 0, max: 1000 })), {
   maxLength: 800,
@@ -80,7 +80,7 @@ function event(source: string, destination: string, changes: Partial<TapEvent> =
   const packet = udpPacket({ source, destination });
   return {
     ...{ timeNs: 0n, direction: 'encap', queue: 0, reason: 0, error: 0 },
-    ...{ underlayAddress: address('192.168.64.2'), underlayPort: 8285, lease: parsePrefix('10.5.2.0/24') },
+    ...{ underlayAddress: ip('192.168.64.2'), underlayPort: 8285, lease: parsePrefix('10.5.2.0/24') },
     ...{ lengthBytes: packet.length, segments: 1, segment: -1, batchPackets: 1, merged: 1, every: 1, packet },
     ...changes,
   };

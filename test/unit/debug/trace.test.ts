@@ -12,13 +12,14 @@ import { describeLoss } from '../../../src/flannelctl/watch-packets.js';
 import type { TapEvent, TapHello } from '../../../src/observe/tap-protocol.js';
 import { parsePrefix } from '../../../src/packet/address.js';
 import { udpPacket } from '../../harness/inner-packet.js';
-import { address, packetOf } from '../dataplane/arena.js';
+import { packetOf } from '../dataplane/arena.js';
+import { ip } from '../../support/addresses.js';
 
 const hello: TapHello = {
   node: '192.168.64.1',
   device: 'flannel0',
   externalInterface: 'eth0',
-  tunnelEnd: { address: address('192.168.64.1'), port: 8285 },
+  tunnelEnd: { address: ip('192.168.64.1'), port: 8285 },
   reasons: [{ name: '', description: '' }, ...DROP_REASONS],
 };
 
@@ -26,7 +27,7 @@ function event(changes: Partial<TapEvent> = {}): TapEvent {
   const packet = changes.packet ?? udpPacket({ source: '10.5.1.6', destination: '10.5.2.7' });
   return {
     ...{ timeNs: 1_795_262_400_000_000_007n, direction: 'encap', queue: 0, reason: 0, error: 0 },
-    ...{ underlayAddress: address('192.168.64.2'), underlayPort: 8285, lease: parsePrefix('10.5.2.0/24') },
+    ...{ underlayAddress: ip('192.168.64.2'), underlayPort: 8285, lease: parsePrefix('10.5.2.0/24') },
     ...{ lengthBytes: packet.length, segments: 1, segment: -1, batchPackets: 1, merged: 1, every: 1, packet },
     ...changes,
   };

@@ -7,7 +7,8 @@ import type { Lease } from '../../../src/subnet/lease.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config.js';
 import type { StoreSnapshot } from '../../../src/subnet/store-snapshot.js';
 import type { LeaseRequest } from '../../../src/subnet/subnet-manager.js';
-import { address, CONFIG, EXTERNAL, HASTY, lease, never, Node, OWN, PEER, prefix, until } from './memory-node.js';
+import { ip, prefix } from '../../support/addresses.js';
+import { CONFIG, EXTERNAL, HASTY, lease, never, Node, OWN, PEER, until } from './memory-node.js';
 
 describe('the life of an agent', () => {
   test('goes from configuration to readiness in order, and stops in order', async () => {
@@ -56,7 +57,7 @@ describe('the life of an agent', () => {
     };
     await node.whileReady(() => undefined);
     assert.deepEqual(asked, {
-      publicIp: address('203.0.113.9'),
+      publicIp: ip('203.0.113.9'),
       publicIpv6: null,
       backendType: '',
       previousSubnet: prefix('10.5.7.0/24'),
@@ -461,7 +462,7 @@ describe('the life of an agent', () => {
   test('follows its address to another, and keeps its subnet under it', async () => {
     const node = new Node();
     node.clock = HASTY;
-    const moved: ExternalInterface = { ...EXTERNAL, address: address('192.0.2.77') };
+    const moved: ExternalInterface = { ...EXTERNAL, address: ip('192.0.2.77') };
     const asked: LeaseRequest[] = [];
     node.acquireLease = (request) => {
       asked.push(request);

@@ -12,25 +12,17 @@ import { checkOutsideNetwork, type ExternalInterface } from '../../../src/host/e
 import type { LogFields, Logger } from '../../../src/log.js';
 import { ServiceNotifier } from '../../../src/observe/sd-notify.js';
 import { StoreStatistics } from '../../../src/observe/store-statistics.js';
-import { parseIpv4, parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
 import type { Lease } from '../../../src/subnet/lease.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../../src/subnet/network-config.js';
 import type { StoreSnapshot } from '../../../src/subnet/store-snapshot.js';
 import type { LeaseRequest, LeaseWatcher, OwnLeaseWatcher, SubnetManager } from '../../../src/subnet/subnet-manager.js';
 import { backendStatus } from '../../support/backend-status.js';
-
-export function address(text: string): number {
-  return parseIpv4(text) ?? assert.fail(text);
-}
-
-export function prefix(text: string): Ipv4Prefix {
-  return parsePrefix(text) ?? assert.fail(text);
-}
+import { ip, prefix } from '../../support/addresses.js';
 
 export function lease(subnet: string, publicIp: string): Lease {
   return {
     subnet: prefix(subnet),
-    publicIp: address(publicIp),
+    publicIp: ip(publicIp),
     publicIpv6: null,
     backendType: '',
     reserved: false,
@@ -41,7 +33,7 @@ export function lease(subnet: string, publicIp: string): Lease {
 export const CONFIG = parseNetworkConfig('{"Network": "10.5.0.0/16"}', { backendTypes: ['udp'] });
 export const OWN = lease('10.5.1.0/24', '192.0.2.1');
 export const PEER = lease('10.5.2.0/24', '192.0.2.2');
-export const EXTERNAL: ExternalInterface = { name: 'eth0', index: 2, mtuBytes: 1500, address: address('192.0.2.1') };
+export const EXTERNAL: ExternalInterface = { name: 'eth0', index: 2, mtuBytes: 1500, address: ip('192.0.2.1') };
 
 function untilAborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

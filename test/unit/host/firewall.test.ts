@@ -14,13 +14,8 @@ import {
   rulesEqual,
   type FirewallRule,
 } from '../../../src/host/firewall/rules.js';
-import { formatPrefix, parsePrefix, type Ipv4Prefix } from '../../../src/packet/address.js';
-
-function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  assert.ok(parsed);
-  return parsed;
-}
+import { formatPrefix } from '../../../src/packet/address.js';
+import { prefix } from '../../support/addresses.js';
 
 const NETWORK = prefix('10.5.0.0/16');
 const SUBNET = prefix('10.5.98.0/24');

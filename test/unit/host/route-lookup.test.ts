@@ -2,9 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CommandError, type RunCommand } from '../../../src/host/command.js';
 import { listPolicyRules, lookUpRoute } from '../../../src/host/route-lookup.js';
-import { parseIpv4 } from '../../../src/packet/address.js';
-
-const ip = (text: string): number => parseIpv4(text) ?? assert.fail(text);
+import { ip } from '../../support/addresses.js';
 
 /** An `ip` that answers this, and notes what it was asked. */
 function answering(stdout: unknown, asked: string[] = []): RunCommand {

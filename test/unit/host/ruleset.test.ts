@@ -3,9 +3,8 @@ import { describe, test } from 'node:test';
 import { parseIptablesRuleset } from '../../../src/host/firewall/iptables-ruleset.js';
 import { parseNftRuleset } from '../../../src/host/firewall/nftables-ruleset.js';
 import { filterAt, type FilterPacket, type Hook } from '../../../src/host/firewall/ruleset.js';
-import { parseIpv4 } from '../../../src/packet/address.js';
+import { ip } from '../../support/addresses.js';
 
-const ip = (text: string): number => parseIpv4(text) ?? assert.fail(text);
 const pod: FilterPacket = {
   source: ip('10.5.1.2'),
   destination: ip('10.5.2.3'),

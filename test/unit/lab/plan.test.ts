@@ -3,20 +3,9 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { UsageError } from '../../../src/errors.js';
 import { hostsFile, isNamespaceOf, networkConfig, planLab } from '../../../src/lab/plan.js';
-import {
-  parseIpv4,
-  parsePrefix,
-  prefixContains,
-  prefixesOverlap,
-  type Ipv4Prefix,
-} from '../../../src/packet/address.js';
+import { parseIpv4, prefixContains, prefixesOverlap } from '../../../src/packet/address.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config.js';
-
-function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  assert.ok(parsed !== undefined, text);
-  return parsed;
-}
+import { prefix } from '../../support/addresses.js';
 
 test('the default lab is the exercise: three nodes with the first three subnets, two pods each', () => {
   const plan = planLab({});

@@ -38,9 +38,10 @@ import { readTapRequest } from '../../../src/observe/tap-request.js';
 import { parsePrefix } from '../../../src/packet/address.js';
 import { decrementTtl } from '../../../src/packet/ipv4.js';
 import { until } from '../../harness/until.js';
-import { address, packetOf } from '../dataplane/arena.js';
+import { packetOf } from '../dataplane/arena.js';
+import { ip } from '../../support/addresses.js';
 
-const PEER = address('192.168.64.2');
+const PEER = ip('192.168.64.2');
 const ALL: TapRequest = { packetBytes: 65536, wirePackets: false };
 
 /** The tap of a worker that carries what a test tells it to. */
@@ -75,7 +76,7 @@ class Backend implements TapSource {
   readonly encap = new Worker('encap');
   readonly decap = new Worker('decap');
   readonly device = 'flannel0';
-  readonly tunnelEnd = { address: address('192.168.64.1'), port: 8285 };
+  readonly tunnelEnd = { address: ip('192.168.64.1'), port: 8285 };
   readonly taps = [this.encap, this.decap].map(({ direction, reader }) => ({ direction, queue: 0, reader }));
   leaseOf = (inner: number) => (inner >>> 8 === 0x0a0502 ? parsePrefix('10.5.2.0/24') : undefined);
 }
@@ -175,8 +176,8 @@ describe('the stream of packets on the control socket', () => {
         underlayAddress,
       ]),
       [
-        ['encap', 0, address('10.5.2.0'), PEER],
-        ['decap', 0, address('10.5.2.0'), PEER],
+        ['encap', 0, ip('10.5.2.0'), PEER],
+        ['decap', 0, ip('10.5.2.0'), PEER],
         ['encap', DropReason.NoLease, undefined, 0],
       ],
     );

@@ -1,16 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { parseIpv4 } from '../../../src/packet/address.js';
 import { checksum } from '../../../src/packet/checksum.js';
 import { buildIcmpError, mayAnswerWithError, type IcmpError } from '../../../src/packet/icmp.js';
 import { ipv4Destination, ipv4Shape, ipv4Source, writeIpv4Header } from '../../../src/packet/ipv4.js';
-
-function ip(text: string): number {
-  const address = parseIpv4(text);
-  assert.ok(address !== undefined, text);
-  return address;
-}
+import { ip } from '../../support/addresses.js';
 
 const POD = ip('10.5.1.6');
 const GATEWAY = ip('10.5.1.0');
