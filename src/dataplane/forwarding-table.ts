@@ -61,21 +61,21 @@ export interface TableChange {
   readonly refused: readonly { readonly prefix: Ipv4Prefix; readonly reason: string }[];
 }
 
+/** A lease; there may be tens of thousands, so that it says nothing that its slot says. */
 interface Route {
   readonly prefix: Ipv4Prefix;
   /** -1 for this node's own subnet. */
   readonly slot: number;
-  readonly address: number;
-  readonly port: number;
-  readonly cell: number;
 }
 
 /** The table as the control plane sees it: the one thread that may change it. */
 export class ForwardingTable extends ForwardingTableReader {
   private readonly routes = new Map<number, Route>();
   private readonly routesOfLength = new Array<number>(33).fill(0);
-  private readonly slotOfNextHop = new Map<number, { readonly slot: number; users: number }>();
-  private readonly slotsOfMember = new Map<number, number>();
+  /** The slots of next hops by their port, and of one port by their address as a signed integer. */
+  private readonly slotsOfPort = new Map<number, Map<number, number>>();
+  /** How many routes lead to each slot. */
+  private readonly slotUsers: number[] = [];
   private readonly slotPool: IndexPool;
   private readonly blockPool: IndexPool;
   private own: Ipv4Prefix | undefined;
@@ -117,7 +117,7 @@ export class ForwardingTable extends ForwardingTableReader {
 
   /** Distinct next hops behind them. */
   get nextHopCount(): number {
-    return this.slotOfNextHop.size;
+    return [...this.slotsOfPort.values()].reduce((sum, { size }) => sum + size, 0);
   }
 
   /** Shared memory that was ever touched, in bytes: at most this much of the buffer is resident. */
@@ -153,8 +153,7 @@ export class ForwardingTable extends ForwardingTableReader {
     const before = this.own;
     const change = { overlaps: [], refused: [] };
     if (before !== undefined && prefixKey(before) === prefixKey(prefix)) return change;
-    const cell = OWN_BIT | (prefix.length << LENGTH_SHIFT);
-    if (!this.install({ prefix, slot: -1, address: 0, port: 0, cell }, change)) return change;
+    if (!this.install({ prefix, slot: -1 }, change)) return change;
     this.own = prefix;
     if (before !== undefined) this.remove(before);
     return change;
@@ -192,7 +191,8 @@ export class ForwardingTable extends ForwardingTableReader {
       change.refused.push({ prefix, reason: "it is this node's own subnet" });
       return;
     }
-    if (existing !== undefined && existing.address === address && existing.port === port) return;
+    if (existing !== undefined && this.slotAddress(existing.slot) === address && this.slotPort(existing.slot) === port)
+      return;
     if (!prefixCovers(this.geometry.network, prefix)) {
       change.refused.push({ prefix, reason: `it is not in the Network ${formatPrefix(this.geometry.network)}` });
       return;
@@ -202,14 +202,13 @@ export class ForwardingTable extends ForwardingTableReader {
       change.refused.push({ prefix, reason: `the table holds no more than ${this.geometry.slots} next hops` });
       return;
     }
-    const cell = (prefix.length << LENGTH_SHIFT) | (slot + 1);
-    if (!this.install({ prefix, slot, address, port, cell }, change)) this.releaseSlot(address, port);
+    if (!this.install({ prefix, slot }, change)) this.releaseSlot(slot);
   }
 
   private install(route: Route, change: MutableChange): boolean {
     const key = prefixKey(route.prefix);
     const before = this.routes.get(key);
-    if (!this.paint(route.prefix, route.prefix.length, route.cell)) {
+    if (!this.paint(route.prefix, route.prefix.length, cellOf(route))) {
       change.refused.push({ prefix: route.prefix, reason: 'the table has no room for more leases of unusual length' });
       return false;
     }
@@ -218,7 +217,7 @@ export class ForwardingTable extends ForwardingTableReader {
       this.routesOfLength[route.prefix.length]++;
       this.collectOverlaps(route.prefix, change);
     } else if (before.slot >= 0) {
-      this.releaseSlot(before.address, before.port);
+      this.releaseSlot(before.slot);
     }
     return true;
   }
@@ -229,8 +228,9 @@ export class ForwardingTable extends ForwardingTableReader {
     if (route === undefined) return;
     this.routes.delete(key);
     this.routesOfLength[prefix.length]--;
-    this.paint(prefix, prefix.length, this.covering(prefix)?.cell ?? 0);
-    if (route.slot >= 0) this.releaseSlot(route.address, route.port);
+    const covering = this.covering(prefix);
+    this.paint(prefix, prefix.length, covering === undefined ? 0 : cellOf(covering));
+    if (route.slot >= 0) this.releaseSlot(route.slot);
   }
 
   /** The longest lease that is shorter than `prefix` and covers it. */
@@ -320,37 +320,43 @@ export class ForwardingTable extends ForwardingTableReader {
   }
 
   private acquireSlot(address: number, port: number): number {
-    const key = nextHopKey(address, port);
-    const known = this.slotOfNextHop.get(key);
+    const known = this.slotsOfPort.get(port)?.get(address | 0);
     if (known !== undefined) {
-      known.users++;
-      return known.slot;
+      this.slotUsers[known]++;
+      return known;
     }
     const slot = this.slotPool.take();
     if (slot < 0) return -1;
     this.slotAddresses[slot] = address;
     this.slotPorts[slot] = port;
-    this.slotOfNextHop.set(key, { slot, users: 1 });
-    const slots = this.slotsOfMember.get(address) ?? 0;
-    this.slotsOfMember.set(address, slots + 1);
-    if (slots === 0) this.members.add(address);
+    this.slotUsers[slot] = 1;
+    if (!this.isNextHop(address)) this.members.add(address);
+    const slots = this.slotsOfPort.get(port);
+    if (slots === undefined) this.slotsOfPort.set(port, new Map([[address | 0, slot]]));
+    else slots.set(address | 0, slot);
     return slot;
   }
 
-  private releaseSlot(address: number, port: number): void {
-    const key = nextHopKey(address, port);
-    const known = this.slotOfNextHop.get(key);
-    if (known === undefined || --known.users > 0) return;
-    this.slotOfNextHop.delete(key);
-    const slots = (this.slotsOfMember.get(address) ?? 1) - 1;
-    if (slots > 0) {
-      this.slotsOfMember.set(address, slots);
-    } else {
-      this.slotsOfMember.delete(address);
-      this.members.delete(address);
-    }
-    this.slotPool.release(known.slot);
+  private releaseSlot(slot: number): void {
+    if (--this.slotUsers[slot] > 0) return;
+    const [address, port] = [this.slotAddress(slot), this.slotPort(slot)];
+    const slots = this.slotsOfPort.get(port);
+    slots?.delete(address | 0);
+    if (slots?.size === 0) this.slotsOfPort.delete(port);
+    if (!this.isNextHop(address)) this.members.delete(address);
+    this.slotPool.release(slot);
   }
+
+  /** Whether an address is a next hop, by whatever port. */
+  private isNextHop(address: number): boolean {
+    for (const slots of this.slotsOfPort.values()) if (slots.has(address | 0)) return true;
+    return false;
+  }
+}
+
+/** What stands in the cells of a lease. */
+function cellOf({ prefix, slot }: Route): number {
+  return (slot < 0 ? OWN_BIT : slot + 1) | (prefix.length << LENGTH_SHIFT);
 }
 
 interface MutableChange {
@@ -360,8 +366,4 @@ interface MutableChange {
 
 function leaseLength(cell: number): number {
   return (cell >>> LENGTH_SHIFT) & 0x3f;
-}
-
-function nextHopKey(address: number, port: number): number {
-  return address * 65536 + port;
 }

@@ -96,7 +96,7 @@ export class IndexPool {
       this.free.push(index);
       this.oldestRetired++;
     }
-    if (this.oldestRetired > 1024 || this.oldestRetired === this.retired.length) {
+    if (this.oldestRetired > 1024 || (this.oldestRetired > 0 && this.oldestRetired === this.retired.length)) {
       this.retired.splice(0, this.oldestRetired);
       this.oldestRetired = 0;
     }

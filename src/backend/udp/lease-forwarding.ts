@@ -1,4 +1,5 @@
 /** Turns leases into entries of the forwarding table, and says once what could not be turned. */
+import { setImmediate as otherWork } from 'node:timers/promises';
 import type { ForwardingEntry, ForwardingTable, TableChange } from '../../dataplane/forwarding-table.js';
 import type { Logger } from '../../log.js';
 import { formatIpv4, formatPrefix, prefixContains, prefixesEqual, type Ipv4Prefix } from '../../packet/address.js';
@@ -7,6 +8,9 @@ import type { Lease } from '../../subnet/lease.js';
 
 /** Refusals remembered so that each is said once; a store full of nonsense must not fill memory. */
 const MAX_REMEMBERED = 1024;
+
+/** Leases taken in without a break: a few milliseconds. */
+const PORTION = 4096;
 
 export interface LeaseForwardingOptions {
   readonly table: ForwardingTable;
@@ -30,6 +34,14 @@ export class LeaseForwarding {
     this.report(options.table.setOwn(options.ownSubnet));
   }
 
+  /** Takes in the leases that are known at a start, and lets other work go on between one portion and the next. */
+  async load(leases: readonly Lease[]): Promise<void> {
+    for (let begin = 0; begin < leases.length; begin += PORTION) {
+      if (begin > 0) await otherWork();
+      this.change(leases.slice(begin, begin + PORTION), []);
+    }
+  }
+
   /** Makes `leases` the whole truth. */
   replaceAll(leases: readonly Lease[]): void {
     const entries = leases.map((lease) => this.entryOf(lease)).filter((entry) => entry !== undefined);
@@ -50,11 +62,10 @@ export class LeaseForwarding {
   /** `undefined` for a lease that is not to be forwarded to. */
   private entryOf(lease: Lease): ForwardingEntry | undefined {
     const { network, ownSubnet, port, backendType } = this.options;
-    const subnet = formatPrefix(lease.subnet);
     if (prefixesEqual(lease.subnet, ownSubnet)) {
       if (!this.own.has(lease.publicIp)) {
         this.sayOnce(
-          `${subnet} is this node's subnet, but its lease names ${formatIpv4(lease.publicIp)}: it stays here until ` +
+          `${formatPrefix(ownSubnet)} is this node's subnet, but its lease names ${formatIpv4(lease.publicIp)}: it stays here until ` +
             'this node has another',
         );
       }
@@ -63,19 +74,21 @@ export class LeaseForwarding {
     if (lease.backendType !== '' && lease.backendType !== backendType) return undefined;
     if (this.own.has(lease.publicIp)) {
       this.sayOnce(
-        `the lease of ${subnet} names this node's own address ${formatIpv4(lease.publicIp)}, but this node holds ` +
+        `the lease of ${formatPrefix(lease.subnet)} names this node's own address ${formatIpv4(lease.publicIp)}, but this node holds ` +
           `${formatPrefix(ownSubnet)}: nothing is forwarded there; release it if it is left over`,
       );
       return undefined;
     }
     if (!isUnicastHost(lease.publicIp)) {
-      this.sayOnce(`the lease of ${subnet} names ${formatIpv4(lease.publicIp)}, which is no host's address: skipped`);
+      this.sayOnce(
+        `the lease of ${formatPrefix(lease.subnet)} names ${formatIpv4(lease.publicIp)}, which is no host's address: skipped`,
+      );
       return undefined;
     }
     // Each datagram would come back as a packet of the overlay, with a header more and a TTL that begins anew.
     if (prefixContains(network, lease.publicIp)) {
       this.sayOnce(
-        `the lease of ${subnet} names ${formatIpv4(lease.publicIp)}, which lies inside the Network ` +
+        `the lease of ${formatPrefix(lease.subnet)} names ${formatIpv4(lease.publicIp)}, which lies inside the Network ` +
           `${formatPrefix(network)}: the tunnel would lead into itself, so nothing is forwarded there; give that node ` +
           'another --public-ip',
       );

@@ -74,7 +74,7 @@ export class UdpBackend implements Backend {
       logger,
     });
     // Before a worker runs: a restart under traffic would take every node for a stranger, and tell pods of unreachable ones.
-    leases.replaceAll(options.leases);
+    await leases.load(options.leases);
 
     const cleanup: (() => void | Promise<void>)[] = [];
     try {
