@@ -1,8 +1,8 @@
 /** A contender that stands ready: its site is built, its pods reach each other. */
 import { FlannelError, errorMessage } from '../src/errors.js';
-import type { Carrier, Contender, Endpoint } from './contenders/contender.js';
+import type { Carrier, Contender } from './contenders/contender.js';
 import type { ContenderDescription } from './results.js';
-import { Site } from './site.js';
+import { Site, type Endpoint } from './site.js';
 
 /** Seconds that a contender may take from its start to the first packet that gets through. */
 const PATIENCE_SECONDS = 30;

@@ -10,7 +10,19 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EtcdServer } from '../src/lab/etcd-server.js';
 import { Namespace, removeNamespaces } from '../src/lab/namespace.js';
-import type { Endpoint, PodSubnet } from './contenders/contender.js';
+
+/** Where traffic begins or ends. */
+export interface Endpoint {
+  readonly namespace: Namespace;
+  readonly address: string;
+}
+
+/** What a node's pods are numbered from. */
+export interface PodSubnet {
+  /** Address of the bridge; the pod gets the next one. */
+  readonly gateway: string;
+  readonly prefixLength: number;
+}
 
 export const UNDERLAY_MTU_BYTES = 1500;
 const STORE_ADDRESS = '192.168.65.1';

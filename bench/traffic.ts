@@ -8,7 +8,7 @@ import { FlannelError } from '../src/errors.js';
 import type { Namespace } from '../src/lab/namespace.js';
 import { ROOT } from '../test/harness/daemon.js';
 import { compileProgram } from './compile.js';
-import type { Endpoint } from './contenders/contender.js';
+import type { Endpoint } from './site.js';
 
 const SOURCES = join(ROOT, 'bench/native');
 /** How long a command may take beyond the seconds that it was asked for. */

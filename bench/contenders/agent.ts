@@ -4,8 +4,8 @@ import { FlannelError } from '../../src/errors.js';
 import type { Namespace } from '../../src/lab/namespace.js';
 import { Daemon, FLANNELCTL, FLANNELD } from '../../test/harness/daemon.js';
 import { until } from '../../test/harness/until.js';
-import type { Store } from '../site.js';
-import { networkAddress, type Contender, type PodSubnet } from './contender.js';
+import type { Store, PodSubnet } from '../site.js';
+import { networkAddress, type Contender } from './contender.js';
 
 /** The agents' own subnets come after those of far nodes. */
 const NETWORK = { Network: '10.5.0.0/16', SubnetMin: '10.5.251.0', SubnetMax: '10.5.254.0' };

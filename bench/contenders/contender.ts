@@ -1,19 +1,5 @@
-import type { Namespace } from '../../src/lab/namespace.js';
 import type { OffloadStatus } from '../../src/dataplane/offloads.js';
-import type { Site } from '../site.js';
-
-/** Where traffic begins or ends. */
-export interface Endpoint {
-  readonly namespace: Namespace;
-  readonly address: string;
-}
-
-/** What a node's pods are numbered from. */
-export interface PodSubnet {
-  /** Address of the bridge; the pod gets the next one. */
-  readonly gateway: string;
-  readonly prefixLength: number;
-}
+import type { PodSubnet, Site } from '../site.js';
 
 /** What a contender has made of two nodes. */
 export interface Carrier {

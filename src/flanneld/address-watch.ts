@@ -5,7 +5,7 @@ import type { Logger } from '../log.js';
 import type { ServiceNotifier } from '../observe/sd-notify.js';
 import { formatIpv4 } from '../packet/address.js';
 import type { AgentState } from './agent-state.js';
-import type { NodeHost } from './agent.js';
+import type { NodeHost } from './node-host.js';
 
 /** How often the address that the tunnel is bound to is looked for; oftener while it is gone. */
 const CHECK_MS = 5000;

@@ -25,7 +25,6 @@ import type { Logger } from '../log.js';
 import type { ServiceNotifier } from '../observe/sd-notify.js';
 import { formatIpv4, formatPrefix, type Ipv4Prefix } from '../packet/address.js';
 import { ReasonReporter } from '../reason-reporter.js';
-import type { Lease } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config.js';
 import type { SubnetManager } from '../subnet/subnet-manager.js';
 import { untilAddressMoves } from './address-watch.js';
@@ -35,6 +34,7 @@ import type { FlanneldOptions } from './flags.js';
 import { bringUp, keepBackend } from './keep-backend.js';
 import { keepOwnLease, leaseFields } from './own-lease.js';
 import type { KnownLeases } from './known-leases.js';
+import type { NodeHost } from './node-host.js';
 import type { Predecessor } from './handover.js';
 import { isAbort, persist, within } from './persistence.js';
 import { describe, difference, leaseRequest, refuseLoop, type Plan } from './plan.js';
@@ -61,23 +61,6 @@ export interface AgentParts {
   readonly predecessor?: Pick<Predecessor, 'makeRoom' | 'running' | 'ended' | 'leave'>;
   /** @throws NetworkConfigError for a type that is not known */
   backendOfType(type: string): Promise<Backend>;
-}
-
-/** What an agent does to the machine it runs on, beside the backend. */
-export interface NodeHost {
-  /** @throws FlannelError `INTERFACE` when none fits */
-  chooseInterface(): Promise<ExternalInterface>;
-  /** Whether an address is still one of this host's. */
-  hasAddress(address: number): Promise<boolean>;
-  /** @throws FlannelError `INTERFACE` when datagrams from this interface would enter the tunnel again */
-  checkInterface(external: ExternalInterface, config: NetworkConfig): void;
-  /** The subnet of an earlier run, if it can be told. */
-  previousSubnet(): Promise<Ipv4Prefix | undefined>;
-  /** Firewall rules and routes of this node's subnet, as the flags ask for them; called again and again. */
-  ensureRules(config: NetworkConfig, lease: Lease): Promise<void>;
-  writeSubnetFile(config: NetworkConfig, lease: Lease, mtuBytes: number): Promise<void>;
-  /** What an operator should know about this machine before packets are to flow, one line each. */
-  warnings(): Promise<readonly string[]>;
 }
 
 /** What start-up waits for rather than fails on. */

@@ -9,8 +9,8 @@ import { formatIpv4, prefixesEqual, type Ipv4Prefix } from '../packet/address.js
 import type { Lease } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config.js';
 import { readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
-import type { NodeHost } from './agent.js';
 import type { FlanneldOptions } from './flags.js';
+import type { NodeHost } from './node-host.js';
 
 /** The machine that this process runs on, as the flags want it. */
 export class Machine implements NodeHost {

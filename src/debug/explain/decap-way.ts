@@ -4,8 +4,8 @@ import type { ExplainAnswer } from '../../observe/control-protocol.js';
 import { formatIpv4 } from '../../packet/address.js';
 import { PROTOCOL_UDP } from '../../packet/ipv4.js';
 import { Account, Dropped } from './account.js';
-import type { ExplainScene } from './explain.js';
 import type { Explanation, PacketSpec } from './packet-spec.js';
+import type { ExplainScene } from './scene.js';
 
 export async function explainDecap(
   spec: PacketSpec & { readonly sender: number },

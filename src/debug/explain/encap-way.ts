@@ -6,8 +6,8 @@ import { formatIpv4, parseIpv4 } from '../../packet/address.js';
 import { PROTOCOL_UDP, UDP_OVERHEAD_BYTES } from '../../packet/ipv4.js';
 import { Account, Dropped } from './account.js';
 import { crossBridge, findSharedBridge, type SharedBridge } from './bridged-way.js';
-import type { ExplainScene } from './explain.js';
 import type { Explanation, PacketSpec } from './packet-spec.js';
+import type { ExplainScene } from './scene.js';
 
 type Taken = Exclude<RouteAnswer, { kind: 'refused' }>;
 

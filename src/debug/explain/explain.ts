@@ -9,26 +9,12 @@ import { explainDecap } from './decap-way.js';
 import { explainEncap } from './encap-way.js';
 import type { HostView } from './host-view.js';
 import type { Explanation, PacketSpec } from './packet-spec.js';
+import type { ExplainScene } from './scene.js';
 
 /** The running agent, as far as it is asked. */
 export interface ExplainAgent {
   status(): Promise<StatusAnswer>;
   explain(query: Readonly<Record<string, string>>): Promise<ExplainAnswer>;
-}
-
-/** What the ways of a packet share. */
-export interface ExplainScene {
-  readonly host: HostView;
-  /** The overlay device. */
-  readonly device: string;
-  readonly deviceMtuBytes: number;
-  readonly port: number;
-  /** Name and address of the external interface. */
-  readonly external: { readonly name: string; readonly address: number; readonly mtu: number };
-  /** Set when others know this node under another address than that. */
-  readonly natAddress?: string;
-  /** Asks the dataplane about the packet, `changes` applied. */
-  ask(spec: PacketSpec, source: number): Promise<ExplainAnswer>;
 }
 
 /**
