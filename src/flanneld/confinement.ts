@@ -3,28 +3,17 @@
  * itself again with them, since they could not be taken from the threads that Node has already; see
  * `native/privileges.h`. Where a service manager has done the same, nothing is left to do.
  */
-import { chmodSync, chownSync, lchownSync, mkdirSync, readFileSync, readdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { executeConfined, lookUpGroup, lookUpUser, type Identity } from '../dataplane/native.js';
-import { FlannelError, UsageError, errorMessage } from '../errors.js';
-import {
-  CAPABILITIES,
-  READ,
-  WRITE,
-  inaccessibleFiles,
-  mayAccess,
-  neededCapabilities,
-  processRights,
-  runtimeFolders,
-  type Capability,
-} from './capabilities.js';
+import { FlannelError, UsageError } from '../errors.js';
+import { CAPABILITIES, neededCapabilities, processRights, type Capability } from './capabilities.js';
 import type { FlanneldOptions } from './flags.js';
 
-/** Holds the pid of a process that has been here before, so that it does not come again whatever the kernel made of it. */
+/**
+ * Holds the pid of a process that has been here before, so that it does not come again whatever the kernel made of it; in
+ * further lines what an operator is to be told.
+ */
 export const CONFINED_MARK = '_FLANNELD_CONFINED';
-
-const OWN_FOLDER = '/run/flannel';
-const TUN = '/dev/net/tun';
 
 /**
  * Gives this process the user of `--user`, and the capabilities that it needs and no others. Where that takes a new
@@ -33,15 +22,15 @@ const TUN = '/dev/net/tun';
  * @throws UsageError for a user or group that does not exist; FlannelError `HOST` when this machine does not let it
  * become that user
  */
-export function confine(options: FlanneldOptions): string[] {
-  const again = process.env[CONFINED_MARK] === String(process.pid);
+export async function confine(options: FlanneldOptions): Promise<string[]> {
+  const [pid, ...told] = process.env[CONFINED_MARK]?.split('\n') ?? [];
   Reflect.deleteProperty(process.env, CONFINED_MARK);
-  if (again) return [];
+  if (pid === String(process.pid)) return told;
 
   const current = currentIdentity();
   const wanted = wantedIdentity(options, current);
   const changesUser = wanted.uid !== current.uid;
-  if (changesUser) prepareFor(options, wanted);
+  const left = changesUser ? (await import('./prepare-for-user.js')).prepareFor(options, wanted) : [];
   const capabilities = neededCapabilities(options, wanted);
   const changesGroups = wanted.groups.some((gid) => gid !== current.gid && !current.groups.includes(gid));
   if (!changesUser && !changesGroups && isConfined(capabilities)) return [];
@@ -53,7 +42,7 @@ export function confine(options: FlanneldOptions): string[] {
     inheritedFds: 3 + passedDescriptors(),
     program: process.execPath,
     args: commandLine(),
-    environment: { ...process.env, [CONFINED_MARK]: String(process.pid) },
+    environment: { ...process.env, [CONFINED_MARK]: [process.pid, ...left].join('\n') },
   });
   if (changesUser) throw new FlannelError('HOST', `cannot run as the user ${options.user}: ${failure}`);
   return [`privileges that are not needed could not be given up: ${failure}`];
@@ -80,45 +69,6 @@ function wantedIdentity({ user, controlGroup }: FlanneldOptions, current: Identi
     throw new UsageError(`--control-group: there is no group ${JSON.stringify(controlGroup)} on this machine`);
   }
   return { ...identity, groups: [...new Set([...identity.groups, gid])] };
-}
-
-/**
- * What only root can do for another user: the device, and folders that it may write to. One that exists is given to it
- * only when that is flannel's own, which service managers make for root.
- */
-function prepareFor(options: FlanneldOptions, identity: Identity): void {
-  for (const folder of runtimeFolders(options)) {
-    try {
-      const exists = statSync(folder, { throwIfNoEntry: false }) !== undefined;
-      if (exists && folder !== OWN_FOLDER) continue;
-      mkdirSync(folder, { recursive: true, mode: 0o755 });
-      for (const name of ['.', ...readdirSync(folder)]) lchownSync(join(folder, name), identity.uid, identity.gid);
-    } catch (error) {
-      throw new FlannelError('HOST', `cannot make the folder ${folder} for --user: ${errorMessage(error)}`);
-    }
-  }
-  const [path] = inaccessibleFiles(options, identity);
-  if (path === undefined) return openTunTo(identity);
-  throw new FlannelError(
-    'HOST',
-    `the user ${options.user} of --user may not ${runtimeFolders(options).includes(path) ? 'write to' : 'read'} ${path}: ` +
-      `give it to that user, as with \`chown ${options.user} ${path}\``,
-  );
-}
-
-/**
- * The kernel asks for CAP_NET_ADMIN besides, so most systems let everybody open the device; where it is root's alone, as
- * in containers, the user's group may as well.
- */
-function openTunTo(identity: Identity): void {
-  const file = statSync(TUN, { throwIfNoEntry: false });
-  if (file === undefined || file.gid !== 0 || mayAccess(TUN, READ | WRITE, identity)) return;
-  try {
-    chownSync(TUN, -1, identity.gid);
-    chmodSync(TUN, 0o660);
-  } catch (error) {
-    throw new FlannelError('HOST', `cannot open ${TUN} to the user of --user: ${errorMessage(error)}`);
-  }
 }
 
 /**

@@ -384,7 +384,8 @@ function take(token: number): boolean {
 
 /** An open file of that content that no path leads to. */
 function snapshotDescriptor(path: string, content: string): number {
-  writeFileSync(path, content, { mode: 0o600 });
+  rmSync(path, { force: true });
+  writeFileSync(path, content, { mode: 0o600, flag: 'wx' });
   try {
     return openSync(path, 'r');
   } finally {

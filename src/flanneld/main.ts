@@ -71,7 +71,7 @@ async function carryOut(invocation: Invocation): Promise<void> {
       verbose = options.verbosity > 0;
       const { confine } = await import('./confinement.js');
       stop.signal.throwIfAborted();
-      const warnings = [...invocation.warnings, ...confine(options)];
+      const warnings = [...invocation.warnings, ...(await confine(options))];
       // Programs that the daemon runs have no use for it.
       Reflect.deleteProperty(process.env, PASSWORD_VARIABLE);
       const { LineLogger } = await import('../observe/logger.js');

@@ -1,9 +1,12 @@
 /** What the daemon may, held against every thread of it while it carries packets. */
 import assert from 'node:assert/strict';
-import { chmod, chown, mkdir, stat, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { chmod, chown, link, lstat, mkdir, stat, symlink, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { CAPABILITIES, type Capability } from '../../../src/flanneld/capabilities.js';
+import { giveFolder } from '../../../src/flanneld/give-folder.js';
 import { runCommand, type CommandResult } from '../../../src/host/command.js';
 import { Cluster, type ClusterNode } from '../../harness/cluster.js';
 import { type Daemon, FLANNELCTL, FLANNELD } from '../../harness/daemon.js';
@@ -146,6 +149,62 @@ describe('the privileges of the daemon', { skip: process.getuid?.() !== 0 && 'ne
     const daemon = await one.start(['--etcd-username=somebody', `--etcd-password-file=${join(folder, 'password')}`]);
     assertRights(daemon, { uid: 0, gid: 0 }, [...NETWORKING, 'DAC_OVERRIDE']);
     await daemon.stop();
+  });
+
+  test('--user is given what flanneld has left in /run/flannel, and no file of others by a link', async () => {
+    const own = join(one.folder, 'own');
+    const foreign = join(one.folder, 'foreign');
+    await mkdir(own);
+    const strange = ['subnet.env.snapshot', 'flanneld.sock.handover'];
+    for (const name of [foreign, join(own, 'subnet.env'), join(own, 'other')])
+      await writeFile(name, '', { mode: 0o600 });
+    await link(foreign, join(own, strange[0]));
+    await symlink(foreign, join(own, strange[1]));
+    const elsewhere = join(cluster.folder, 'flanneld-in-run');
+    const steps = [
+      'mount -t tmpfs tmpfs /run',
+      'mkdir /run/flannel',
+      `mount --bind '${own}' /run/flannel`,
+      `exec '${program}' "$@" --subnet-file=/run/flannel/subnet.env --control-socket=/run/flannel/flanneld.sock`,
+    ];
+    await writeFile(elsewhere, `#!/bin/sh\nset -e\n${steps.join('\n')}\n`, { mode: 0o755 });
+    const daemon = one.launch([`--user=${NOBODY}`], { program: elsewhere });
+    await daemon.saying(/ INFO ready /);
+    for (const name of [own, join(own, 'subnet.env')]) assert.equal((await stat(name)).uid, nobody.uid, name);
+    for (const name of [foreign, join(own, 'other')]) assert.equal((await stat(name)).uid, 0, name);
+    const why = ['has other names', 'is a symbolic link'];
+    strange.forEach((name, index) => {
+      const lines = daemon.said(new RegExp(` WARN /run/flannel/${name} is not given .*${why[index]}`));
+      assert.equal(lines.length, 1, daemon.evidence);
+    });
+    await daemon.stop();
+  });
+
+  test('of a folder that is given away the known files and sockets go with it, and nothing else', async () => {
+    const folder = join(one.folder, 'given');
+    await mkdir(folder);
+    for (const name of ['file', 'unknown', 'linked']) await writeFile(join(folder, name), '');
+    await link(join(folder, 'linked'), join(folder, 'again'));
+    await symlink('unknown', join(folder, 'symlink'));
+    await runCommand('mkfifo', [join(folder, 'fifo')]);
+    const server = createServer().listen(join(folder, 'socket'));
+    await once(server, 'listening');
+    try {
+      const left = giveFolder(folder, ['file', 'linked', 'symlink', 'fifo', 'socket', 'missing'], nobody);
+      assert.deepEqual(
+        left.map((line) => /given\/(\w+) is not given/.exec(line)?.[1]),
+        ['linked', 'symlink', 'fifo'],
+      );
+      const given = ['.', 'file', 'socket'];
+      for (const name of ['.', 'file', 'unknown', 'linked', 'again', 'symlink', 'fifo', 'socket']) {
+        const { uid, gid } = await lstat(join(folder, name));
+        assert.deepEqual({ uid, gid }, given.includes(name) ? nobody : { uid: 0, gid: 0 }, name);
+      }
+      await symlink(folder, join(one.folder, 'leads-there'));
+      assert.throws(() => giveFolder(join(one.folder, 'leads-there'), [], nobody), /ENOTDIR|ELOOP/);
+    } finally {
+      server.close();
+    }
   });
 
   test('what stands in the way of --user is one line', async () => {
