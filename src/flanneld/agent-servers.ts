@@ -64,6 +64,11 @@ export class AgentServers {
     await within(CLOSE_MS, Promise.all([control, this.#health?.close()]));
   }
 
+  /** All that can be done while the process exits. */
+  removeSocket(): void {
+    this.#control?.removeSocket();
+  }
+
   async #startHealth(inherited: number | undefined): Promise<HealthServer | undefined> {
     const { address, port } = this.#options.health;
     if (port === 0) return undefined;

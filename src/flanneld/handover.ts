@@ -113,6 +113,11 @@ export class HandoverServer {
 
   close(): void {
     this.#listener.close();
+    this.removeSocket();
+  }
+
+  /** Unless another agent has put its own there since. */
+  removeSocket(): void {
     if (statSync(this.#path, { throwIfNoEntry: false })?.ino === this.#inode) rmSync(this.#path, { force: true });
   }
 

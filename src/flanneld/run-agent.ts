@@ -66,6 +66,12 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
     const estate = estateOf({ options, state, servers, snapshots, leave });
     handover = new HandoverServer(handoverPath(options.controlSocket), estate, logger);
   };
+  // A stop that takes too long ends the process where it stands.
+  const removeSockets = (): void => {
+    handover?.removeSocket();
+    if (!ceded) servers.removeSocket();
+  };
+  process.on('exit', removeSockets);
   try {
     if (predecessor === undefined) await serve([]);
     logger.info(`flanneld ${VERSION} starts`, { pid: process.pid });
@@ -97,6 +103,7 @@ export async function runAgent(options: FlanneldOptions, logger: Logger, stop: A
     manager.close();
     handover?.close();
     await servers.close(ceded);
+    process.off('exit', removeSockets);
   }
 }
 

@@ -134,14 +134,19 @@ export class ControlServer {
     await closeServer(this.#server);
   }
 
-  /** Stops answering and removes the socket, unless another daemon has put its own there since. */
+  /** Stops answering and removes the socket. */
   async close(): Promise<void> {
+    this.removeSocket();
+    await closeServer(this.#server);
+  }
+
+  /** At once, unless another daemon has put its own there since. */
+  removeSocket(): void {
     try {
       if (statSync(this.path).ino === this.#inode) unlinkSync(this.path);
     } catch {
       // Already gone.
     }
-    await closeServer(this.#server);
   }
 }
 

@@ -6,11 +6,12 @@
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 
 import { EtcdServer } from '../../../src/lab/etcd-server.js';
+import { handoverPath } from '../../../src/flanneld/handover.js';
 import { Namespace } from '../../../src/lab/namespace.js';
 import { Daemon, NodeFiles } from './daemon.js';
 import { namePrefix } from '../../harness/leftovers.js';
@@ -294,6 +295,23 @@ describe('a signal', () => {
         },
       ],
       [
+        'while it starts the backend with an `ip` that hangs',
+        async () => {
+          await configure(GOOD);
+          const programs = join(files.folder, 'programs');
+          mkdirSync(programs);
+          const { stdout: real } = await node.exec('sh', ['-c', 'command -v ip']);
+          const steps = [
+            `case "$*" in *addrgenmode*) : > '${programs}/hangs'; while [ -e '${programs}' ]; do sleep 0.1; done ;; esac`,
+            `exec '${real.trim()}' "$@"`,
+          ];
+          writeFileSync(join(programs, 'ip'), `#!/bin/sh\n${steps.join('\n')}\n`, { mode: 0o755 });
+          const daemon = run(files.flags(etcd.endpoints), { PATH: `${programs}:${process.env.PATH}` });
+          await until('ip hangs', () => existsSync(join(programs, 'hangs')));
+          return daemon;
+        },
+      ],
+      [
         'when it is ready',
         async () => {
           await configure(GOOD);
@@ -308,6 +326,7 @@ describe('a signal', () => {
         const daemon = await reach();
         await daemon.stop(signal);
         assert.ok(!existsSync(files.controlSocket));
+        assert.ok(!existsSync(handoverPath(files.controlSocket)));
       });
     }
   }
