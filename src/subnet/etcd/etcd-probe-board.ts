@@ -5,16 +5,15 @@
 import { randomBytes } from 'node:crypto';
 import { status } from '@grpc/grpc-js';
 import type { IKeyValue } from 'etcd3';
-import { pause } from '../../clock.js';
 import { errorMessage } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import { ReasonReporter } from '../../reason-reporter.js';
 import type { CallWatcher, HeardCall, PostedCall, ProbeBoard, ProbeReport } from '../probe-board.js';
-import { Backoff } from './backoff.js';
+import { follow } from './follow.js';
 import type { StoreConnection } from './store-connection.js';
 import { StoreError } from './store-error.js';
 import { prefixEnd, storeKeys } from './store-keys.js';
-import { watch } from './watch-stream.js';
+import { isRemoval, watch } from './watch-stream.js';
 
 /** What a call or a report may have; a row of a mesh of 128 nodes is the longest. */
 const MAX_TEXT_BYTES = 32 * 1024;
@@ -24,8 +23,6 @@ const MAX_LISTED_CALLS = 64;
 const END_TIMEOUT_MS = 2000;
 /** A user who may not read the calls is asked so often whether he may now. */
 const REFUSED_RETRY_MS = 300_000;
-/** A watch that lasted this long was no part of a series of failures. */
-const STABLE_MS = 10_000;
 
 const ID = /^[0-9a-f]{16}$/;
 const REPORT = /^([0-9a-f]{16})\/([0-9.]{7,15})\/([a-z0-9-]{1,40})$/;
@@ -69,53 +66,31 @@ export class EtcdProbeBoard implements ProbeBoard {
     };
   }
 
-  async watchCalls(watcher: CallWatcher, signal: AbortSignal): Promise<void> {
-    const { clock } = this.connection;
-    const backoff = new Backoff();
+  watchCalls(watcher: CallWatcher, signal: AbortSignal): Promise<void> {
     const reasons = new ReasonReporter((reason) => {
       this.logger.info(`this node takes no part in flannelctl probe: ${reason}`);
     });
-    while (!signal.aborted) {
-      let openedAtMs: number | undefined;
-      let refused = false;
-      try {
-        const key = Buffer.from(this.calls);
-        const rangeEnd = prefixEnd(this.calls);
-        const context = { operation: 'range', signal, optional: true } as const;
-        const listed = await this.connection.call(
-          'range',
-          { key, range_end: rangeEnd, limit: MAX_LISTED_CALLS },
-          context,
-        );
-        for (const kv of listed.kvs) this.hear(kv, watcher);
-        await watch(
-          this.connection,
-          {
-            key,
-            rangeEnd,
-            afterRevision: listed.header.revision,
-            optional: true,
-            opened: () => {
-              openedAtMs = clock.elapsed();
-              reasons.clear();
-            },
-            events: (events) => {
-              for (const { type, kv } of events) {
-                if (type.toUpperCase() === 'DELETE') watcher.ended(kv.key.toString().slice(this.calls.length));
-                else this.hear(kv, watcher);
-              }
-            },
-          },
-          signal,
-        );
-      } catch (error) {
-        if (signal.aborted) return;
-        refused = error instanceof StoreError && error.grpcCode === Number(status.PERMISSION_DENIED);
-        if (refused) reasons.report(errorMessage(error));
-        if (openedAtMs !== undefined && clock.elapsed() - openedAtMs > STABLE_MS) backoff.reset();
-      }
-      await pause(clock, refused ? REFUSED_RETRY_MS : backoff.nextMs(), signal);
-    }
+    return follow(
+      {
+        connection: this.connection,
+        key: Buffer.from(this.calls),
+        rangeEnd: prefixEnd(this.calls),
+        optional: true,
+        read: () => this.listCalls(watcher, signal),
+        events: (events) => {
+          for (const event of events) {
+            if (isRemoval(event)) watcher.ended(event.kv.key.toString().slice(this.calls.length));
+            else this.hear(event.kv, watcher);
+          }
+        },
+        opened: () => reasons.clear(),
+        broke: (error) => {
+          if (isRefusal(error)) reasons.report(errorMessage(error));
+        },
+        retryMs: (error) => (isRefusal(error) ? REFUSED_RETRY_MS : undefined),
+      },
+      signal,
+    );
   }
 
   async report(call: HeardCall, node: string, name: string, text: string, signal: AbortSignal): Promise<void> {
@@ -126,6 +101,14 @@ export class EtcdProbeBoard implements ProbeBoard {
       { success: [{ request_put: put }] },
       { operation: 'txn', signal, optional: true },
     );
+  }
+
+  /** Hears the calls that stand there already; answers the revision that they are of. */
+  private async listCalls(watcher: CallWatcher, signal: AbortSignal): Promise<string> {
+    const range = { key: Buffer.from(this.calls), range_end: prefixEnd(this.calls), limit: MAX_LISTED_CALLS };
+    const { kvs, header } = await this.connection.call('range', range, { operation: 'range', signal, optional: true });
+    for (const kv of kvs) this.hear(kv, watcher);
+    return header.revision;
   }
 
   private hear(kv: IKeyValue, watcher: CallWatcher): void {
@@ -150,9 +133,10 @@ export class EtcdProbeBoard implements ProbeBoard {
         afterRevision,
         optional: true,
         events: (events) => {
-          for (const { type, kv } of events) {
+          for (const event of events) {
+            const { kv } = event;
             const match = REPORT.exec(kv.key.toString().slice(this.reports.length));
-            if (type.toUpperCase() === 'DELETE' || match === null || kv.value.length > MAX_TEXT_BYTES) continue;
+            if (isRemoval(event) || match === null || kv.value.length > MAX_TEXT_BYTES) continue;
             handle({ node: match[2], name: match[3], text: kv.value.toString() });
           }
         },
@@ -160,4 +144,8 @@ export class EtcdProbeBoard implements ProbeBoard {
       signal,
     );
   }
+}
+
+function isRefusal(error: unknown): boolean {
+  return error instanceof StoreError && error.grpcCode === Number(status.PERMISSION_DENIED);
 }

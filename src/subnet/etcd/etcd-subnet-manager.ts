@@ -1,5 +1,5 @@
 /** The `SubnetManager` on etcd's API v3, in flannel's schema. */
-import { NetworkConfigError } from '../../errors.js';
+import { errorMessage, NetworkConfigError } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import { ReasonReporter } from '../../reason-reporter.js';
 import type { Lease } from '../lease.js';
@@ -9,8 +9,9 @@ import type { LeaseRequest, LeaseWatcher, OwnLeaseWatcher, StoreObserver, Subnet
 import { acquireLease } from './acquire.js';
 import { EtcdConnection } from './connection.js';
 import { follow } from './follow.js';
+import { isRemoval } from './watch-stream.js';
 import { listWithExpiry } from './lease-admin.js';
-import { isRemoval, LeaseMirror } from './lease-mirror.js';
+import { LeaseMirror } from './lease-mirror.js';
 import { LeaseStore } from './lease-store.js';
 import type { Listing } from './listing.js';
 import { DEFAULT_TIMINGS, etcdTargets } from './options.js';
@@ -111,7 +112,7 @@ class EtcdSubnetManager implements SubnetManager {
           tellText(isRemoval(last) ? undefined : last.kv.value.toString());
         },
         // The watch on the leases, which breaks together with this one, is the one to tell of it.
-        broke: (reason) => logger.debug(`watching the network configuration again: ${reason}`),
+        broke: (error) => logger.debug(`watching the network configuration again: ${errorMessage(error)}`),
       },
       signal,
     );
@@ -165,8 +166,8 @@ class EtcdSubnetManager implements SubnetManager {
           if (reasons.troubled) logger.info('watching the leases again');
           reasons.clear();
         },
-        broke: (reason, hadStood) => {
-          reasons.report(reason);
+        broke: (error, hadStood) => {
+          reasons.report(errorMessage(error));
           if (hadStood) observer?.watchRestarted();
         },
       },

@@ -1,12 +1,11 @@
 /** Following a part of the store through disconnects, compaction and restores. */
 import { pause } from '../../clock.js';
-import { errorMessage } from '../../errors.js';
 import { Backoff } from './backoff.js';
 import type { StoreConnection } from './store-connection.js';
 import { watch } from './watch-stream.js';
 import type { WatchOptions } from './watch-stream.js';
 
-export interface FollowOptions extends Pick<WatchOptions, 'key' | 'rangeEnd' | 'events'> {
+export interface FollowOptions extends Pick<WatchOptions, 'key' | 'rangeEnd' | 'optional' | 'events'> {
   readonly connection: StoreConnection;
   /** From 0 up to but not including 1. */
   readonly random?: () => number;
@@ -15,7 +14,9 @@ export interface FollowOptions extends Pick<WatchOptions, 'key' | 'rangeEnd' | '
   /** The watch stands. */
   opened?(): void;
   /** Something kept it from going on, and it begins anew. */
-  broke(reason: string, hadStood: boolean): void;
+  broke(error: unknown, hadStood: boolean): void;
+  /** How long to wait after this error, where that is not the usual time. */
+  retryMs?(error: unknown): number | undefined;
 }
 
 /**
@@ -23,7 +24,7 @@ export interface FollowOptions extends Pick<WatchOptions, 'key' | 'rangeEnd' | '
  * that happened in it is missed, a removal least of all. Never rejects.
  */
 export async function follow(options: FollowOptions, signal: AbortSignal): Promise<void> {
-  const { connection, key, rangeEnd, events } = options;
+  const { connection, key, rangeEnd, optional, events } = options;
   const { clock } = connection;
   const backoff = new Backoff(options.random);
   while (!signal.aborted) {
@@ -34,13 +35,13 @@ export async function follow(options: FollowOptions, signal: AbortSignal): Promi
         openedAt = clock.elapsed();
         options.opened?.();
       };
-      await watch(connection, { key, rangeEnd, afterRevision, events, opened }, signal);
+      await watch(connection, { key, rangeEnd, optional, afterRevision, events, opened }, signal);
     } catch (error) {
       if (signal.aborted) return;
-      options.broke(errorMessage(error), openedAt !== undefined);
+      options.broke(error, openedAt !== undefined);
       // Only a watch that lasted makes the waits short again: one that breaks at once would list in a hot loop.
       if (openedAt !== undefined && clock.elapsed() - openedAt > STABLE_MS) backoff.reset();
-      await pause(clock, backoff.nextMs(), signal);
+      await pause(clock, options.retryMs?.(error) ?? backoff.nextMs(), signal);
     }
   }
 }

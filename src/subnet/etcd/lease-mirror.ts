@@ -9,13 +9,8 @@ import { quoted } from '../json-fields.js';
 import { parseLeaseKey, type LeaseKey } from '../lease-key.js';
 import type { StoreObserver } from '../subnet-manager.js';
 import { SkippedKeys } from './skipped-keys.js';
+import { isRemoval } from './watch-stream.js';
 import { entryName, entryOf, type StoredEntry } from './stored-entry.js';
-
-/** Whether a key was deleted or has expired. */
-export function isRemoval(event: IEvent): boolean {
-  // The types name the kinds Put and Delete; on the wire they are PUT and DELETE.
-  return event.type.toUpperCase() === 'DELETE';
-}
 
 export interface LeaseMirrorOptions {
   /** What the names of keys begin with, the slash included. */

@@ -88,6 +88,12 @@ export async function watch(connection: StoreConnection, options: WatchOptions, 
   }
 }
 
+/** Whether a key was deleted or has expired. */
+export function isRemoval(event: IEvent): boolean {
+  // The types name the kinds Put and Delete; on the wire they are PUT and DELETE.
+  return event.type.toUpperCase() === 'DELETE';
+}
+
 /** etcd tells why it ended a watch in words only. */
 function codeOfCancellation(reason: string): status {
   if (/permission denied|auth token/.test(reason)) return status.PERMISSION_DENIED;
