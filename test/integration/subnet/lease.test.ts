@@ -196,16 +196,33 @@ test('a lease that was deleted is taken back at once', async () => {
   assert.notEqual(await etcdLease('10.5.34.0-24'), '0');
 });
 
-test("a lease in another node's hands is lost, loudly, and never written over", async () => {
+test('a lease whose etcd lease is revoked is taken back at once', async () => {
   const one = connect();
   const lease = await one.acquireLease(config(), request('192.168.64.3', '10.5.34.0/24'), signal);
   const diary = new Diary();
-  const keeping = one.keepLease(lease, 3600, diary, signal);
-  await etcd.put(`${SUBNETS}10.5.34.0-24`, value('192.168.64.4'));
-  await keeping;
-  assert.deepEqual(diary.entries, ['lost: 10.5.34.0/24 belongs to 192.168.64.4 now']);
-  assert.equal(await etcd.get(`${SUBNETS}10.5.34.0-24`), value('192.168.64.4'));
+  void one.keepLease(lease, 3600, diary, signal);
+  const revoked = await etcdLease('10.5.34.0-24');
+  await etcd.call('/v3/lease/revoke', { ID: revoked });
+  await until('the key', async () => (await etcd.get(`${SUBNETS}10.5.34.0-24`)) === value('192.168.64.3'));
+  assert.notEqual(await etcdLease('10.5.34.0-24'), revoked);
 });
+
+for (const [what, theirs, owner] of [
+  ["in another node's hands", value('192.168.64.4'), /192\.168\.64\.4/],
+  ['overwritten with what is no lease', '{"PublicIP":7}', /a value that is no lease \(.+\)/],
+] as const) {
+  test(`a lease ${what} is lost, loudly, and never written over`, async () => {
+    const one = connect();
+    const lease = await one.acquireLease(config(), request('192.168.64.3', '10.5.34.0/24'), signal);
+    const diary = new Diary();
+    const keeping = one.keepLease(lease, 3600, diary, signal);
+    await etcd.put(`${SUBNETS}10.5.34.0-24`, theirs);
+    await keeping;
+    assert.equal(diary.entries.length, 1);
+    assert.match(diary.entries[0], new RegExp(`^lost: 10\\.5\\.34\\.0/24 belongs to ${owner.source} now$`));
+    assert.equal(await etcd.get(`${SUBNETS}10.5.34.0-24`), theirs);
+  });
+}
 
 test('a subnet is not taken back when its addresses are leased under another length', async () => {
   const one = connect();
