@@ -194,8 +194,8 @@ export class ModelConnection implements StoreConnection {
     return Object.assign(stream, {
       write: ({ ID: id }: Streams['leaseKeepAlive'][0]) =>
         this.inOrder(stream, () => {
-          const ttlSeconds = etcd.keepAlive(String(id));
-          this.inOrder(stream, () => stream.emit({ ID: String(id), TTL: String(ttlSeconds) } as never));
+          const answer = etcd.keepAlive(String(id));
+          this.inOrder(stream, () => stream.emit(answer));
         }),
     });
   }

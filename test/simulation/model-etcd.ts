@@ -106,9 +106,9 @@ export class ModelEtcd {
     return { header: this.header(), ID: id, TTL: String(ttlSeconds), error: '' };
   }
 
-  /** The time that the lease has now, in seconds; 0 when there is no such lease. */
-  keepAlive(id: string): number {
-    return this.prolong(id) / 1000;
+  /** Gives a lease its full time again; 0 seconds when there is no such lease. */
+  keepAlive(id: string): rpc.ILeaseKeepAliveResponse {
+    return { header: this.header(), ID: id, TTL: String(this.prolong(id) / 1000) };
   }
 
   timeToLive(id: string): rpc.ILeaseTimeToLiveResponse {

@@ -50,8 +50,7 @@ async function probeServer(endpoint: string, options: EtcdOptions): Promise<Serv
   const [health, clock] = await Promise.all([
     findOut(async () => {
       const { body } = await get(`${baseUrl(endpoint, options)}/health`, options);
-      const answer = JSON.parse(body) as { health?: string | boolean; reason?: string };
-      return { healthy: String(answer.health) === 'true', reason: answer.reason || undefined };
+      return healthIn(body);
     }),
     findOut(async () => {
       const startedAtMs = Date.now();
@@ -65,6 +64,21 @@ async function probeServer(endpoint: string, options: EtcdOptions): Promise<Serv
     }),
   ]);
   return { endpoint, health, clock };
+}
+
+/** etcd's answer is `{"health":"true"}`, or since 3.5 `{"health":"false","reason":"ALARM NOSPACE"}`. */
+function healthIn(body: string): { readonly healthy: boolean; readonly reason?: string } {
+  let answer: unknown;
+  try {
+    answer = JSON.parse(body);
+  } catch {
+    answer = undefined;
+  }
+  if (typeof answer !== 'object' || answer === null || !('health' in answer)) {
+    throw new Error('what answers under /health is no etcd');
+  }
+  const reason = 'reason' in answer && typeof answer.reason === 'string' ? answer.reason : '';
+  return { healthy: String(answer.health) === 'true', reason: reason || undefined };
 }
 
 function baseUrl(endpoint: string, { certFile, caFile }: EtcdOptions): string {

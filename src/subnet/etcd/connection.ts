@@ -12,10 +12,10 @@
 import { setMaxListeners } from 'node:events';
 import { Metadata, status } from '@grpc/grpc-js';
 import type { CallOptions, Client, ClientDuplexStream } from '@grpc/grpc-js';
-import type * as rpc from 'etcd3';
 import { errorMessage } from '../../errors.js';
 import { systemClock } from '../../clock.js';
 import type { StoreObserver, StoreOperation } from '../subnet-manager.js';
+import { checkedAnswer } from './answers.js';
 import { Endpoint } from './endpoint.js';
 import { unary, unreachable } from './grpc-call.js';
 import { Link } from './link.js';
@@ -89,10 +89,11 @@ export class EtcdConnection implements StoreConnection {
     const timeoutMs = context.timeoutMs ?? this.options.timings.requestTimeoutMs;
     const send = async (client: Client, metadata: Metadata, server: Server) => {
       const answer = await unary(client, method, request, metadata, timeoutMs, context.signal);
+      const checked = checkedAnswer(method, request, answer);
       server.answered = true;
-      return answer;
+      return checked;
     };
-    return this.counted(context, () => this.withToken(method, context.signal, send)) as Promise<Calls[M][1]>;
+    return this.counted(context, () => this.withToken(method, context.signal, send));
   }
 
   /** On whichever endpoint can be connected to. */
@@ -165,10 +166,13 @@ export class EtcdConnection implements StoreConnection {
     if (this.token !== undefined) return this.token;
     const { signal } = this.lifetime;
     const context = { operation: 'authenticate', signal } as const;
-    const ask = (client: Client, metadata: Metadata) =>
-      unary(client, 'authenticate', { name, password: password() }, metadata, timings.requestTimeoutMs, signal);
+    const ask = async (client: Client, metadata: Metadata) => {
+      const login = { name, password: password() };
+      const answer = await unary(client, 'authenticate', login, metadata, timings.requestTimeoutMs, signal);
+      return checkedAnswer('authenticate', login, answer);
+    };
     const token = this.counted(context, () => this.failover('authenticate', signal, ask)).then(
-      (answer) => (answer as rpc.IAuthenticateResponse).token,
+      (answer) => answer.token,
       (error: unknown) => {
         if (error instanceof Error && isAuthDisabled(error.cause)) return '';
         if (this.token === token) this.token = undefined;

@@ -10,10 +10,7 @@ type UnaryMethod = (
   callback: (error: ServiceError | null, response: unknown) => void,
 ) => { cancel(): void };
 
-/**
- * Makes one unary call to etcd; cancelled when the signal is aborted. Rejects with gRPC's `ServiceError`, also for an answer
- * without the header that all of etcd's have.
- */
+/** Makes one unary call to etcd; cancelled when the signal is aborted. Rejects with gRPC's `ServiceError`. */
 export function unary(
   client: Client,
   method: string,
@@ -27,9 +24,8 @@ export function unary(
     const send = (client as unknown as Record<string, UnaryMethod>)[method].bind(client);
     const call = send(request, metadata, { deadline: Date.now() + timeoutMs }, (error, response) => {
       signal.removeEventListener('abort', cancel);
-      if (error !== null) reject(error);
-      else if (hasHeader(response)) resolve(response);
-      else reject(serviceError(status.INTERNAL, 'what answers there is no etcd'));
+      if (error === null) resolve(response);
+      else reject(error);
     });
     signal.addEventListener('abort', cancel, { once: true });
   });
@@ -57,10 +53,7 @@ export function unreachable(details: string): ServiceError {
   return serviceError(status.UNAVAILABLE, details);
 }
 
-function hasHeader(response: unknown): boolean {
-  return typeof response === 'object' && response !== null && 'header' in response && response.header !== null;
-}
-
-function serviceError(code: status, details: string): ServiceError {
+/** What gRPC would throw. */
+export function serviceError(code: status, details: string): ServiceError {
   return Object.assign(new Error(details), { code, details, metadata: new Metadata() });
 }

@@ -2,8 +2,9 @@
  * The keys of one network in etcd, and the few things that are ever done to them. Every write to a lease's key is a
  * transaction that fails unless the key is as it was last seen, so that nobody's lease is taken by a node that slept.
  */
-import type { ICompare, IKeyValue, ILeaseKeepAliveResponse, ITxnRequest } from 'etcd3';
+import type { ICompare, IKeyValue, ITxnRequest } from 'etcd3';
 import type { StoreOperation } from '../subnet-manager.js';
+import { checkedAnswer } from './answers.js';
 import type { StoreConnection } from './store-connection.js';
 import { unreachable } from './grpc-call.js';
 import { entryOf, storedEntry, type SeenKey, type StoredEntry } from './stored-entry.js';
@@ -185,7 +186,13 @@ export class LeaseStore {
       return await new Promise<number>((resolve, reject) => {
         const { clock, requestTimeoutMs } = this.connection;
         unlimited = clock.after(requestTimeoutMs, () => reject(unreachable('no answer in time')));
-        stream.on('data', (answer: ILeaseKeepAliveResponse) => resolve(Number(answer.TTL)));
+        stream.on('data', (answer) => {
+          try {
+            resolve(Number(checkedAnswer('leaseKeepAlive', { ID: etcdLeaseId }, answer).TTL));
+          } catch (error) {
+            reject(error instanceof Error ? error : new Error(String(error)));
+          }
+        });
         stream.on('error', reject);
         stream.on('end', () => reject(unreachable('etcd ended the stream')));
         stream.write({ ID: etcdLeaseId });

@@ -123,6 +123,7 @@ const REASONS: readonly (readonly [pattern: RegExp, reason: string | ((match: Re
     'TLS: it demands a client certificate of its own authority; check --etcd-certfile and --etcd-keyfile',
   ],
   [NOT_GRPC, 'what answers there is no etcd'],
+  [/^Response message parsing error/, 'what answers there is no etcd: its answer cannot be decoded'],
   [
     /wrong version number|packet length too long|EPROTO|disconnected before secure TLS connection/i,
     'it does not speak TLS; the URL should begin with http:// instead',

@@ -3,8 +3,10 @@
  * reconnects by itself and goes on from a revision that may lie behind changes it never delivered, so that a removal
  * would be missed. Here the end of the stream ends the watch, and the caller lists again.
  */
-import { Metadata, status } from '@grpc/grpc-js';
+import { status } from '@grpc/grpc-js';
 import type { IEvent, IWatchResponse } from 'etcd3';
+import { checkedAnswer } from './answers.js';
+import { serviceError } from './grpc-call.js';
 import type { StoreConnection } from './store-connection.js';
 
 export interface WatchOptions {
@@ -26,6 +28,7 @@ export interface WatchOptions {
  * @throws StoreError when the stream ends for any other reason, compaction of `afterRevision` among them
  */
 export async function watch(connection: StoreConnection, options: WatchOptions, signal: AbortSignal): Promise<void> {
+  const range = { key: options.key, ...(options.rangeEnd === undefined ? {} : { range_end: options.rangeEnd }) };
   const { stream, endpoint } = await connection.stream('watch', signal);
   const cancel = () => stream.cancel();
   signal.addEventListener('abort', cancel, { once: true });
@@ -34,22 +37,21 @@ export async function watch(connection: StoreConnection, options: WatchOptions, 
   try {
     await new Promise<never>((_resolve, reject) => {
       heard = connection.clock.after(connection.requestTimeoutMs, () => {
-        reject(failure(status.DEADLINE_EXCEEDED, 'no answer in time'));
+        reject(serviceError(status.DEADLINE_EXCEEDED, 'no answer in time'));
       });
       const received = (response: IWatchResponse) => {
         // A watch from a revision to come would be silent until the store gets there, and miss what happens before.
-        // A watch that is cancelled says why itself, and its header may tell no revision.
         if (!response.canceled && BigInt(response.header.revision) < BigInt(options.afterRevision)) {
           const { revision } = response.header;
           const reason =
             `the store went back from revision ${options.afterRevision} to ${revision}: ` +
             'was it restored, or is this member behind the others?';
-          return reject(failure(status.OUT_OF_RANGE, reason));
+          return reject(serviceError(status.OUT_OF_RANGE, reason));
         }
         if (response.canceled) {
           const compacted = response.compact_revision !== '0';
           const reason = compacted ? `revision ${options.afterRevision} was compacted` : response.cancel_reason;
-          reject(failure(codeOfCancellation(reason), reason === '' ? 'etcd ended the watch' : reason));
+          reject(serviceError(codeOfCancellation(reason), reason === '' ? 'etcd ended the watch' : reason));
         } else if (response.created) {
           heard();
           connection.count('watch');
@@ -57,19 +59,18 @@ export async function watch(connection: StoreConnection, options: WatchOptions, 
         }
         if (response.events.length > 0) options.events(response.events);
       };
-      stream.on('data', (response: IWatchResponse) => {
+      stream.on('data', (response) => {
         try {
-          received(response);
+          received(checkedAnswer('watch', range, response));
         } catch (error) {
           reject(error instanceof Error ? error : new Error(String(error)));
         }
       });
       stream.on('error', reject);
-      stream.on('end', () => reject(failure(status.UNAVAILABLE, 'etcd ended the stream')));
+      stream.on('end', () => reject(serviceError(status.UNAVAILABLE, 'etcd ended the stream')));
       stream.write({
         create_request: {
-          key: options.key,
-          ...(options.rangeEnd === undefined ? {} : { range_end: options.rangeEnd }),
+          ...range,
           start_revision: (BigInt(options.afterRevision) + 1n).toString(),
           progress_notify: true,
           fragment: true,
@@ -98,8 +99,4 @@ export function isRemoval(event: IEvent): boolean {
 function codeOfCancellation(reason: string): status {
   if (/permission denied|auth token/.test(reason)) return status.PERMISSION_DENIED;
   return /compacted/.test(reason) ? status.OUT_OF_RANGE : status.UNAVAILABLE;
-}
-
-function failure(code: status, details: string): Error {
-  return Object.assign(new Error(details), { code, details, metadata: new Metadata() });
 }

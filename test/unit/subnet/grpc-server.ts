@@ -10,13 +10,19 @@ export interface GrpcServer {
 }
 
 /** @param services - what to answer, by service and method: `{ KV: { range: (call, done) => … } }` */
-export async function startGrpcServer(
+export function startEtcdLike(
   services: Readonly<Partial<Record<ServiceName, UntypedServiceImplementation>>>,
 ): Promise<GrpcServer> {
+  return startGrpcServer(
+    Object.entries(services).map(([name, implementation]) => [definitionOf(name as ServiceName), implementation]),
+  );
+}
+
+export async function startGrpcServer(
+  services: readonly (readonly [ServiceDefinition, UntypedServiceImplementation])[],
+): Promise<GrpcServer> {
   const server = new Server();
-  for (const [name, implementation] of Object.entries(services)) {
-    server.addService(definitionOf(name as ServiceName), implementation);
-  }
+  for (const [definition, implementation] of services) server.addService(definition, implementation);
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
       error === null ? resolve(bound) : reject(error),
