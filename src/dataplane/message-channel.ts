@@ -1,6 +1,7 @@
 /** Messages with descriptors between two processes of this host: connections of SOCK_SEQPACKET, which Node has no part in. */
 import { constants } from 'node:os';
-import { addon, checked, closeFd, peerIdentity } from './native.js';
+import { addon, checked, closeFd } from './native.js';
+import { peerIdentity } from './rights.js';
 
 export interface Message {
   readonly text: string;

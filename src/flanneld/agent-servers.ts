@@ -81,7 +81,7 @@ export class AgentServers {
 }
 
 async function controlAccess({ controlGroup }: FlanneldOptions): Promise<ControlAccess> {
-  const { lookUpGroup, peerIdentity } = await import('../dataplane/native.js');
+  const { lookUpGroup, peerIdentity } = await import('../dataplane/rights.js');
   const groupId = controlGroup === undefined ? undefined : lookUpGroup(controlGroup);
   return { groupId, check: checkPeers(process.getuid?.() ?? 0, groupId, peerIdentity) };
 }

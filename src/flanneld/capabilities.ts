@@ -1,7 +1,7 @@
 /** Which capabilities the daemon needs, and which rights this process has; capabilities(7). */
 import { readFileSync, statSync, type Stats } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import type { Identity } from '../dataplane/native.js';
+import type { Identity } from '../dataplane/rights.js';
 import { FlannelError } from '../errors.js';
 import type { FlanneldOptions } from './flags.js';
 

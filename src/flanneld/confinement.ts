@@ -4,7 +4,7 @@
  * `native/privileges.h`. Where a service manager has done the same, nothing is left to do.
  */
 import { readFileSync } from 'node:fs';
-import { executeConfined, lookUpGroup, lookUpUser, type Identity } from '../dataplane/native.js';
+import { executeConfined, lookUpGroup, lookUpUser, type Identity } from '../dataplane/rights.js';
 import { FlannelError, UsageError } from '../errors.js';
 import { CAPABILITIES, neededCapabilities, processRights, type Capability } from './capabilities.js';
 import type { FlanneldOptions } from './flags.js';

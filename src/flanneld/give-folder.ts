@@ -4,7 +4,7 @@
  * links, looked at, and given by what was looked at.
  */
 import { chownSync, closeSync, constants, fstatSync, openSync, type Stats } from 'node:fs';
-import type { Identity } from '../dataplane/native.js';
+import type { Identity } from '../dataplane/rights.js';
 import { errorMessage } from '../errors.js';
 
 /** Neither reads nor writes, and opens sockets as well; open(2). Node does not name it. */

@@ -1,7 +1,7 @@
 /** What root leaves behind for the user of `--user`, before the daemon becomes that user. */
 import { chmodSync, chownSync, mkdirSync, statSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
-import type { Identity } from '../dataplane/native.js';
+import type { Identity } from '../dataplane/rights.js';
 import { FlannelError, errorMessage } from '../errors.js';
 import { READ, WRITE, inaccessibleFiles, mayAccess, runtimeFolders } from './capabilities.js';
 import type { FlanneldOptions } from './flags.js';
