@@ -3,7 +3,6 @@ import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster, PREFIX, type ClusterNode } from '../harness/cluster.js';
 import { compileHarness } from '../harness/compile.js';
-import { FLANNELCTL } from '../harness/daemon.js';
 import { putFarLeases } from '../harness/many-leases.js';
 import { untilReached } from '../harness/pod-traffic.js';
 import { until } from '../harness/until.js';
@@ -11,6 +10,7 @@ import { processSeconds } from '../../bench/cpu.js';
 import { runCommand } from '../../src/host/command.js';
 import { residentKib } from '../hostile/counters.js';
 import { Chance } from '../simulation/chance.js';
+import { measureCommands } from './commands.js';
 import { differences } from './contents.js';
 import { AnswerWatch, underStorm, type StormAccount } from './under-storm.js';
 
@@ -42,7 +42,9 @@ export async function measureStorm(options: MeasureOptions): Promise<{ facts: Fa
     await untilReached(from, to);
     say('starts');
     const facts: [string, string][] = await measureStarts(node, options);
-    facts.push(...(await measureAnswers(node)));
+    say('commands');
+    await untilReached(from, to);
+    facts.push(...(await measureCommands(node, cluster.nodes[1])));
     let sound = (await differences(node, new Chance(options.seed))).length === 0;
     if (seconds > 0) {
       const pacedTraffic = await compileHarness('paced_traffic.cc', cluster.folder);
@@ -99,26 +101,6 @@ async function measureStarts(node: ClusterNode, { leases, signal }: MeasureOptio
     ['processor time of a start and two seconds', rows[3].join(', ')],
     ['snapshot', rows[4].join(', ')],
     ['resident memory after the starts', memory],
-  ];
-}
-
-/** How long people and Prometheus wait. */
-async function measureAnswers(node: ClusterNode): Promise<[string, string][]> {
-  const timed = async (work: () => Promise<unknown>): Promise<string> => {
-    const startedMs = performance.now();
-    await work();
-    return `${(performance.now() - startedMs).toFixed(0)} ms`;
-  };
-  const { running, namespace, cluster } = node;
-  const flannelctl = (...args: string[]) => namespace.exec(FLANNELCTL, args, { timeoutMs: 300_000 });
-  const socket = `--socket=${running.controlSocket}`;
-  return [
-    ['flannelctl status', await timed(() => flannelctl('status', socket))],
-    ['flannelctl leases', await timed(() => flannelctl('leases', socket))],
-    [
-      'flannelctl leases --from-store',
-      await timed(() => flannelctl('leases', '--from-store', `--etcd-endpoints=${cluster.endpoint}`)),
-    ],
   ];
 }
 
