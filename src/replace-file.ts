@@ -1,12 +1,13 @@
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 /**
  * Writes a file whole or not at all: into a temporary one beside it, onto the disk, then renamed over the old one. A
  * missing folder is created. Rejects with the error of the file system.
+ * @param content - whole, or in pieces, each of which is written before the next is asked for
  * @param mode - whatever the umask
  */
-export async function replaceFile(path: string, content: string, mode: number): Promise<void> {
+export async function replaceFile(path: string, content: string | Iterable<string>, mode: number): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}`);
   try {
     await mkdir(dirname(path), { recursive: true, mode: 0o755 });
@@ -16,7 +17,7 @@ export async function replaceFile(path: string, content: string, mode: number): 
     try {
       // The umask may have taken bits away.
       await file.chmod(mode);
-      await file.writeFile(content);
+      await writeFile(file, content);
       await file.sync();
     } finally {
       await file.close();

@@ -175,10 +175,9 @@ export class AgentState implements ControlSource, HealthSource, MetricsSource, T
   }
 
   /** The leases of all nodes by subnet; of this node's own the expiry is known. */
-  leaseAnswers(): readonly LeaseAnswer[] {
-    return [...this.#leases.values()]
-      .sort((a, b) => a.subnet.address - b.subnet.address)
-      .map((lease) => this.#leaseAnswer(lease));
+  *leaseAnswers(): Generator<LeaseAnswer> {
+    const leases = [...this.#leases.values()].sort((a, b) => a.subnet.address - b.subnet.address);
+    for (const lease of leases) yield this.#leaseAnswer(lease);
   }
 
   #leaseAnswer(lease: Lease): LeaseAnswer {

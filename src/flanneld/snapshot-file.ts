@@ -4,7 +4,12 @@ import { BACKEND_TYPES } from '../backend/backend-types.js';
 import { errorMessage } from '../errors.js';
 import type { Logger } from '../log.js';
 import { replaceFile } from '../replace-file.js';
-import { formatStoreSnapshot, parseStoreSnapshot, type StoreSnapshot } from '../subnet/store-snapshot.js';
+import {
+  formatStoreSnapshot,
+  parseStoreSnapshot,
+  storeSnapshotPieces,
+  type StoreSnapshot,
+} from '../subnet/store-snapshot.js';
 
 /** The file that a network's snapshot is kept in, beside its subnet file. */
 export function snapshotPath(subnetFile: string): string {
@@ -93,10 +98,10 @@ export class SnapshotFile {
 
   async #write(): Promise<void> {
     const startedAtMs = performance.now();
-    const text = this.current();
-    if (text === undefined) return;
+    const snapshot = this.#source?.();
+    if (snapshot === undefined) return;
     try {
-      await replaceFile(this.#path, text, 0o600);
+      await replaceFile(this.#path, storeSnapshotPieces(snapshot), 0o600);
       this.#failed = false;
     } catch (error) {
       if (!this.#failed) this.#logger.warn(`snapshot ${this.#path} cannot be written: ${errorMessage(error)}`);

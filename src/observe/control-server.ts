@@ -29,7 +29,8 @@ import { readTapRequest } from './tap-request.js';
 export interface ControlSource {
   readonly version: string;
   status(): StatusAnswer;
-  leaseAnswers(): readonly LeaseAnswer[];
+  /** There may be tens of thousands: they are taken a few at a time. */
+  leaseAnswers(): Iterable<LeaseAnswer>;
   /** `undefined` while no dataplane runs. */
   explain(question: PacketQuestion): ExplainAnswer | undefined;
 }
@@ -52,6 +53,9 @@ export interface ControlAccess {
 
 /** How long a daemon may take to say who it is, before it counts as alive but stuck. */
 const PROBE_TIMEOUT_MS = 1000;
+
+const JSON_TYPE = 'application/json';
+const ITEMS_A_PIECE = 1000;
 
 /** The longest path of a unix socket: `sun_path` less its terminator. unix(7). */
 const MAX_SOCKET_PATH_BYTES = 107;
@@ -276,7 +280,7 @@ function answer(path: string, query: URLSearchParams, source: ControlSource): An
     case `${base}status`:
       return json(200, source.status());
     case `${base}leases`:
-      return json(200, source.leaseAnswers());
+      return { status: 200, contentType: JSON_TYPE, body: jsonArray(source.leaseAnswers()) };
     case `${base}explain`:
       return explain(query, source);
     default:
@@ -308,5 +312,19 @@ function writeError(status: number, error: string): Answer {
 }
 
 function json(status: number, body: unknown): Answer {
-  return { status, contentType: 'application/json', body: `${JSON.stringify(body)}\n` };
+  return { status, contentType: JSON_TYPE, body: `${JSON.stringify(body)}\n` };
+}
+
+/** An array in pieces of a few milliseconds' work each. */
+function* jsonArray(items: Iterable<unknown>): Generator<string> {
+  let piece = '[';
+  let count = 0;
+  for (const item of items) {
+    if (count > 0) piece += ',';
+    piece += JSON.stringify(item);
+    if (++count % ITEMS_A_PIECE !== 0) continue;
+    yield piece;
+    piece = '';
+  }
+  yield `${piece}]\n`;
 }

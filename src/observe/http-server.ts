@@ -1,5 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { pipeline } from 'node:stream/promises';
+import { setImmediate as otherWork } from 'node:timers/promises';
 import { UsageError, errorMessage } from '../errors.js';
 import { ConnectionLimit } from './connection-limit.js';
 import type { PeerCheck } from './peer-check.js';
@@ -8,7 +10,8 @@ import type { PeerCheck } from './peer-check.js';
 export interface Answer {
   readonly status: number;
   readonly contentType: string;
-  readonly body: string;
+  /** Whole, or in pieces that are made as the client reads them; other work goes on between two. */
+  readonly body: string | Iterable<string>;
 }
 
 /** Answers a path and its query, or `undefined` where there is nothing. */
@@ -155,12 +158,22 @@ async function answer(
 }
 
 function send(response: ServerResponse, { status, contentType, body }: Answer, withBody: boolean): void {
+  const whole = typeof body === 'string';
   response.writeHead(status, {
     'content-type': contentType,
-    'content-length': Buffer.byteLength(body),
+    ...(whole ? { 'content-length': Buffer.byteLength(body) } : {}),
     'cache-control': 'no-store',
   });
-  response.end(withBody ? body : undefined);
+  if (whole || !withBody) response.end(whole && withBody ? body : undefined);
+  // It fails when the client goes away, which is the client's own affair.
+  else pipeline(paced(body), response).catch(() => undefined);
+}
+
+async function* paced(pieces: Iterable<string>): AsyncGenerator<string> {
+  for (const piece of pieces) {
+    yield piece;
+    await otherWork();
+  }
 }
 
 /** The descriptor that a server listens on, for a process that is to listen in its place; `undefined` when it does not. */

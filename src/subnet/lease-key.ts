@@ -2,7 +2,7 @@
  * The names of leases under `PREFIX/subnets/`: `10.5.34.0-24`, and `10.5.34.0-24&fc00::-64` for a dual-stack node. A
  * slash would make another level of the name, so a dash stands in its place.
  */
-import { formatPrefix, parseIpv4, prefixOf } from '../packet/address.js';
+import { formatIpv4, parseIpv4, prefixOf } from '../packet/address.js';
 import type { Ipv4Prefix } from '../packet/address.js';
 import { parseIpv6Prefix } from './ipv6-prefix.js';
 
@@ -33,6 +33,6 @@ export function parseLeaseKey(name: string): LeaseKey | undefined {
 
 /** Writes the last part of a lease's key. */
 export function formatLeaseKey({ subnet, ipv6Subnet }: LeaseKey): string {
-  const ipv4 = formatPrefix(subnet).replace('/', '-');
+  const ipv4 = `${formatIpv4(subnet.address)}-${subnet.length}`;
   return ipv6Subnet === undefined ? ipv4 : `${ipv4}&${ipv6Subnet.replace('/', '-')}`;
 }

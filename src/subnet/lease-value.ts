@@ -8,7 +8,7 @@ import type { LeaseAttributes } from './lease.js';
 export type LeaseValueResult =
   { readonly ok: true; readonly attributes: LeaseAttributes } | { readonly ok: false; readonly reason: string };
 
-/** What nearly every value of a udp network looks like, read without a JSON parser: a cluster has thousands. */
+/** What nearly every value of a udp network looks like, read and written without JSON's own code: a cluster has thousands. */
 const PLAIN_UDP = /^\{"PublicIP":"([0-9.]+)","PublicIPv6":null\}$/;
 
 /**
@@ -30,10 +30,13 @@ export function parseLeaseValue(text: string): LeaseValueResult {
 
 /** Writes a lease's value, byte for byte as flannel does. */
 export function formatLeaseValue(attributes: LeaseAttributes): string {
-  const { backendType, backendData, backendV6Data } = attributes;
+  const { publicIpv6, backendType, backendData, backendV6Data } = attributes;
+  if (publicIpv6 === null && backendType === '' && backendData === undefined && backendV6Data === undefined) {
+    return `{"PublicIP":"${formatIpv4(attributes.publicIp)}","PublicIPv6":null}`;
+  }
   const json = JSON.stringify({
     PublicIP: formatIpv4(attributes.publicIp),
-    PublicIPv6: attributes.publicIpv6,
+    PublicIPv6: publicIpv6,
     ...(backendType === '' ? {} : { BackendType: backendType }),
     ...(backendData === undefined ? {} : { BackendData: backendData }),
     ...(backendV6Data === undefined ? {} : { BackendV6Data: backendV6Data }),

@@ -113,7 +113,8 @@ function peerOf({ publicIP, subnet }: LeaseAnswer): Peer {
 
 /** Some of the nodes, in their order. */
 function sample(peers: readonly Peer[], count: number): readonly Peer[] {
-  const left = [...peers];
-  while (left.length > count) left.splice(Math.floor(Math.random() * left.length), 1);
-  return left;
+  if (peers.length <= count) return peers;
+  const chosen = new Set<number>();
+  while (chosen.size < count) chosen.add(Math.floor(Math.random() * peers.length));
+  return [...chosen].sort((a, b) => a - b).map((index) => peers[index]);
 }

@@ -30,17 +30,21 @@ export function meshLeases(leases: readonly Lease[]): readonly Lease[] {
 }
 
 /**
- * Measures the ways from here to every other node.
+ * Measures the ways from here to every other node, or to as many as the time allows: none is begun after it.
  * @throws FlannelError `HOST` when raw sockets are not to be had
  */
-export async function measureRow(node: ProbeNode, place: ProbePlace): Promise<MeshPeer[]> {
+export async function measureRow(node: ProbeNode, place: ProbePlace, timeoutMs: number): Promise<MeshPeer[]> {
+  const startedAtMs = performance.now();
   const others = meshLeases(node.leases()).filter(({ publicIp }) => publicIp !== place.publicIp);
   const prober = await EchoProber.open();
   try {
     const row: MeshPeer[] = [];
     const waiting = others.entries();
     const worker = async (): Promise<void> => {
-      for (const [index, lease] of waiting) row[index] = await measurePeer(prober, lease, place.deviceMtuBytes);
+      for (const [index, lease] of waiting) {
+        if (performance.now() - startedAtMs >= timeoutMs) return;
+        row[index] = await measurePeer(prober, lease, place.deviceMtuBytes);
+      }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, worker));
     return row;

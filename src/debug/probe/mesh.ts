@@ -59,7 +59,7 @@ export async function probeMesh(
       }, over.signal)
       .catch((error: unknown) => (trouble = errorMessage(error)));
     const startedAtMs = performance.now();
-    const own = measureRow(node, place);
+    const own = measureRow(node, place, timeoutMs);
     const waitMs = (): number => performance.now() - startedAtMs;
     const everybody = (some: Iterable<string>): boolean => [...some].every((one) => one === here || rows.has(one));
     const allNodes = nodes.map((one) => one.node);
@@ -94,8 +94,14 @@ export function allReached(nodes: readonly MeshNode[]): boolean {
 function meshNotes(node: ProbeNode, nodes: readonly MeshNode[], trouble: string | undefined): string[] {
   const silent = nodes.filter(({ reports }) => !reports).map((one) => one.node);
   const all = node.leases().length;
+  const hurried = nodes.filter(
+    ({ node: from, reports, peers }) => reports && peers.length < nodes.filter((one) => one.node !== from).length,
+  );
   return [
     ...(all > MAX_MESH_NODES ? [`of ${all} nodes the first ${MAX_MESH_NODES} were measured`] : []),
+    ...(hurried.length === 0
+      ? []
+      : [`not every way from ${hurried.map((one) => one.node).join(', ')} was measured: a longer --timeout may help`]),
     ...(trouble === undefined ? [] : [`other nodes cannot be asked, for etcd is away: ${trouble}`]),
     ...(silent.length === 0
       ? []

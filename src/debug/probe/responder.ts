@@ -13,7 +13,7 @@ import { formatIpv4, formatPrefix, prefixContains, type Ipv4Prefix } from '../..
 import { IPV4_HEADER_BYTES } from '../../packet/ipv4.js';
 import type { CallWatcher, HeardCall } from '../../subnet/probe-board.js';
 import { followPackets } from './packet-follower.js';
-import { parseCall, type PacketCall } from './probe-call.js';
+import { parseCall, type MeshCall, type PacketCall } from './probe-call.js';
 import type { ProbeNode, ProbePlace } from './probe-node.js';
 import { formatFinding, formatPresence, formatSighting, type Sighting } from './sighting.js';
 
@@ -72,7 +72,9 @@ export class ProbeResponder {
     const end = childAbort(signal, MAX_CALL_MS);
     this.active.set(heard.id, end);
     const work =
-      call.kind === 'packet' ? this.follow(heard, call, place, end.signal) : this.measure(heard, place, end.signal);
+      call.kind === 'packet'
+        ? this.follow(heard, call, place, end.signal)
+        : this.measure(heard, call, place, end.signal);
     if (call.kind === 'mesh') this.meshEnds = work;
     void work
       .catch((error: unknown) => this.logger.debug(`a probe could not be answered: ${errorMessage(error)}`))
@@ -115,12 +117,17 @@ export class ProbeResponder {
     }
   }
 
-  private async measure(heard: HeardCall, place: ProbePlace, signal: AbortSignal): Promise<void> {
+  private async measure(
+    heard: HeardCall,
+    { timeoutMs }: MeshCall,
+    place: ProbePlace,
+    signal: AbortSignal,
+  ): Promise<void> {
     this.meshes++;
     const reports = new ReportQueue(this.node, heard, place, signal);
     reports.add('here', presenceOf(place, place.subnet.address));
     const { measureRow, formatRow } = await import('./mesh-row.js');
-    reports.add('row', formatRow(await measureRow(this.node, place)));
+    reports.add('row', formatRow(await measureRow(this.node, place, timeoutMs)));
     await reports.written;
   }
 

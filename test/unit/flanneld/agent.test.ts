@@ -17,7 +17,7 @@ describe('the life of an agent', () => {
       assert.equal(node.state.notReadyReason(), undefined);
       assert.equal(node.state.status().lease?.subnet, '10.5.1.0/24');
       assert.deepEqual(
-        node.state.leaseAnswers().map(({ subnet, own }) => [subnet, own]),
+        [...node.state.leaseAnswers()].map(({ subnet, own }) => [subnet, own]),
         [
           ['10.5.1.0/24', true],
           ['10.5.2.0/24', false],
@@ -112,7 +112,7 @@ describe('the life of an agent', () => {
       await until(() => node.events.includes('configuration'));
       assert.match(node.state.notReadyReason() ?? '', /waiting for the network configuration/);
       assert.deepEqual(
-        node.state.leaseAnswers().map(({ subnet, own }) => [subnet, own]),
+        [...node.state.leaseAnswers()].map(({ subnet, own }) => [subnet, own]),
         [
           ['10.5.1.0/24', true],
           ['10.5.2.0/24', false],

@@ -73,8 +73,8 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function listen(at = path): Promise<ControlServer> {
-  const server = await ControlServer.listen(at, source);
+async function listen(at = path, answers = source): Promise<ControlServer> {
+  const server = await ControlServer.listen(at, answers);
   open.push(server);
   return server;
 }
@@ -137,6 +137,29 @@ describe('the control socket', () => {
     const leases = await ask('/v1/leases?x=y');
     assert.equal(leases.headers['content-type'], 'application/json');
     assert.deepEqual(JSON.parse(leases.body), [lease]);
+  });
+
+  test('answers others while it tells of many leases', async () => {
+    const most = 1_000_000;
+    let told = 0;
+    let version: Promise<Reply> | undefined;
+    let answered = false;
+    // They go on until the other question is answered.
+    function* leaseAnswers(): Generator<LeaseAnswer> {
+      while (!answered && told < most) {
+        told++;
+        version ??= ask('/v1/version').finally(() => (answered = true));
+        yield lease;
+      }
+    }
+    await listen(path, { ...source, leaseAnswers });
+    const leases = JSON.parse((await ask('/v1/leases')).body) as LeaseAnswer[];
+    assert.equal((await version)?.status, 200);
+    assert.ok(told < most);
+    assert.equal(leases.length, told);
+    assert.deepEqual(leases.at(-1), lease);
+    const head = await ask('/v1/leases', 'HEAD');
+    assert.deepEqual([head.status, head.body], [200, '']);
   });
 
   test('explains packets, and says what is wrong with a question', async () => {

@@ -5,7 +5,12 @@ import fc from 'fast-check';
 import { parseIpv4, parsePrefix } from '../../../src/packet/address.js';
 import type { Lease } from '../../../src/subnet/lease.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config.js';
-import { formatStoreSnapshot, parseStoreSnapshot, type StoreSnapshot } from '../../../src/subnet/store-snapshot.js';
+import {
+  formatStoreSnapshot,
+  parseStoreSnapshot,
+  storeSnapshotPieces,
+  type StoreSnapshot,
+} from '../../../src/subnet/store-snapshot.js';
 
 const TYPES = { backendTypes: ['udp'] };
 
@@ -69,6 +74,17 @@ describe('the snapshot of a store', () => {
     const again = read(formatStoreSnapshot({ ...SNAPSHOT, own }));
     assert.deepEqual(again.own, own);
     assert.equal(again.leases.length, 4);
+  });
+
+  test('gives back more leases than one piece of its text holds, in pieces or not', () => {
+    const others = Array.from({ length: 4096 }, (_, index) =>
+      lease(`10.6.${index >> 4}.${(index & 15) << 4}/28`, '192.0.2.2'),
+    );
+    const snapshot = { ...SNAPSHOT, leases: [...others.slice(0, 3000), OWN, ...others.slice(3000)] };
+    const pieces = [...storeSnapshotPieces(snapshot)];
+    assert.ok(pieces.length > 3);
+    assert.equal(pieces.join(''), formatStoreSnapshot(snapshot));
+    assert.deepEqual(read(pieces.join('')).leases.slice(1), others);
   });
 
   const whole = formatStoreSnapshot(SNAPSHOT);
