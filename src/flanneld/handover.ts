@@ -242,6 +242,7 @@ export class Predecessor {
       if (message === undefined && (await isGone(channel, path))) return nobody();
       if (message === undefined) throw refusal('it does not answer');
       if (offer?.type !== 'offer') throw refusal('its answer is not understood');
+      if (offer.version === VERSION && !Array.isArray(offer.names)) throw refusal('its answer is not understood');
       if (offer.version === VERSION) {
         const handed = message.fds.map((fd, index) => ({ name: offer.names[index] ?? '', fd }));
         return new Predecessor(path, channel, handed);

@@ -5,10 +5,14 @@
  * Runs alone: the kernel's queues hold for so long as a takeover takes, and no longer.
  */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Cluster, type ClusterNode, type Pod } from '../../harness/cluster.js';
+import { fileURLToPath } from 'node:url';
+import { MessageChannel, MessageListener } from '../../../src/dataplane/message-channel.js';
+import { closeFd } from '../../../src/dataplane/native.js';
+import { handoverPath } from '../../../src/flanneld/handover.js';
+import { Cluster, PREFIX, type ClusterNode, type Pod } from '../../harness/cluster.js';
 import { noCompiler } from '../../harness/compile.js';
 import type { Daemon } from '../../harness/daemon.js';
 import { PacedFlow, type DirectionAccount } from '../../harness/paced-traffic.js';
@@ -23,7 +27,10 @@ import {
   type NativeFault,
   type RestartPrograms,
 } from '../../harness/restarts.js';
+import { ServiceManager } from '../../harness/service-manager.js';
 import { until } from '../../harness/until.js';
+
+const PATIENCE_MS = 30_000;
 
 const TWO_QUEUES = '--workers=2';
 /** Datagrams a second of each flow, each way. */
@@ -277,5 +284,140 @@ describe('a takeover of an agent with two queues', { skip: noCompiler }, () => {
     await old.stop();
     await node.start([TWO_QUEUES]);
     await podsReachEachOther();
+  });
+
+  test('by next ones that do not speak as they should leaves the running one to go on', async () => {
+    const { running } = node;
+    const path = handoverPath(running.controlSocket);
+    MessageChannel.connect(path).close();
+    const babbler = MessageChannel.connect(path);
+    babbler.send('no JSON');
+    assert.match((await babbler.receive(PATIENCE_MS))?.text ?? '', /"refused".*no request to take over/);
+    babbler.close();
+    const newer = MessageChannel.connect(path);
+    newer.send(JSON.stringify({ type: 'take-over', version: 99, prefix: PREFIX, more: true }));
+    const offer = (await newer.receive(PATIENCE_MS)) ?? assert.fail(running.evidence);
+    assert.equal((JSON.parse(offer.text) as { version: number }).version, 2);
+    newer.send('{"type":"something new"}');
+    await running.saying(/not taken over: the other one is not ready/);
+    offer.fds.forEach(closeFd);
+    newer.close();
+    await assertBothQueuesCarry(running);
+  });
+
+  type Part = (channel: MessageChannel, end: () => void) => void | Promise<void>;
+
+  /** Plays a running agent, to the first that asks. */
+  async function facing(part: Part, next: () => Promise<void>): Promise<void> {
+    const path = handoverPath(node.running.controlSocket);
+    const end = (): void => {
+      listener.close();
+      rmSync(path);
+    };
+    let ended = false;
+    const endOnce = (): void => {
+      if (!ended) end();
+      ended = true;
+    };
+    const listener = new MessageListener(path, (channel) => {
+      const serve = async (): Promise<void> => {
+        await channel.receive(PATIENCE_MS);
+        await part(channel, endOnce);
+        channel.close();
+      };
+      void serve();
+    });
+    try {
+      await next();
+    } finally {
+      endOnce();
+    }
+  }
+
+  test('of one of another release, before or after, starts from nothing, with one line', async () => {
+    for (const version of [1, 99]) {
+      await node.running.stop();
+      const snapshot = openSync('/dev/null', 'r');
+      const offer: Part = async (channel, end) => {
+        channel.send(JSON.stringify({ type: 'offer', version, names: ['snapshot'] }), [snapshot]);
+        assert.equal((await channel.receive(PATIENCE_MS))?.text, '{"type":"leave"}');
+        end();
+      };
+      await facing(offer, async () => {
+        const next = await node.start(['--takeover', TWO_QUEUES]);
+        assert.equal(next.said(new RegExp(`of version ${version}, and this release reads 2: it is ignored`)).length, 1);
+      });
+      closeSync(snapshot);
+      await assertBothQueuesCarry(node.running);
+    }
+  });
+
+  test('of one that ends when it is asked is a start as ever', async () => {
+    await node.running.stop();
+    await facing(
+      (_channel, end) => end(),
+      async () => {
+        const next = await node.start(['--takeover', TWO_QUEUES]);
+        assert.equal(next.said(/nobody to take over from/).length, 1, next.evidence);
+      },
+    );
+  });
+
+  test('of one that does not speak as it should ends in one line', async () => {
+    const say =
+      (text: string): Part =>
+      (channel) =>
+        channel.send(text);
+    const parts: readonly (readonly [part: Part, complaint: RegExp])[] = [
+      [say('no JSON'), /its answer is not understood/],
+      [say('null'), /its answer is not understood/],
+      [say('{"type":"offer","version":2}'), /its answer is not understood/],
+      [say('{"type":"offer","version":2,"names":["snapshot","token"]}'), /it does not hand over its token/],
+      [() => undefined, /it does not answer/],
+      [async (channel) => void (await channel.receive(PATIENCE_MS)), /it does not answer/],
+    ];
+    await node.running.stop();
+    for (const [part, complaint] of parts) {
+      await facing(part, async () => {
+        const next = launchNext(undefined);
+        assert.equal((await next.ended()).status, 1, next.evidence);
+        const complaints = next.lines.filter((line) => !line.includes(' INFO '));
+        assert.equal(complaints.length, 1, next.evidence);
+        assert.match(complaints[0], /ERROR cannot take over from the running flanneld: /);
+        assert.match(complaints[0], complaint);
+      });
+    }
+    await node.start([TWO_QUEUES]);
+  });
+
+  test('is not needed for what another release has left with the service manager: that is closed, in two lines', async () => {
+    await node.running.stop();
+    const release = join(cluster.folder, 'release');
+    const other = fileURLToPath(new URL('../../harness/other-release.js', import.meta.url));
+    const lines = [
+      '#!/bin/sh',
+      `[ ! -e '${release}' ] || exec '${programs.service}' "$@"`,
+      `: > '${release}'`,
+      `exec '${process.execPath}' '${other}' flannel0 2 '${node.running.subnetFile}.snapshot'`,
+    ];
+    const service = join(cluster.folder, 'service');
+    writeFileSync(service, `${lines.join('\n')}\n`, { mode: 0o755 });
+    const manager = new ServiceManager({
+      program: programs.serviceManager,
+      ...{ daemon: service, node, flags: [TWO_QUEUES] },
+    });
+    try {
+      await manager.untilReady('start');
+      assert.equal(await manager.tell('store', /^store/), 'store next-0 next-1 next-2');
+      await manager.untilReady('restart');
+      const complaints = manager.log.split('\n').filter((line) => /snapshot .* is not used|do not fit/.test(line));
+      assert.equal(complaints.length, 2, manager.log);
+      assert.match(complaints[1], /closed names="?next-0, next-1, next-2/);
+      assert.equal(await manager.tell('store', /^store/), 'store tun-0 tun-1 udp-0 udp-1');
+      // A queue that nobody reads would take some of these.
+      await podsReachEachOther();
+    } finally {
+      await manager.close();
+    }
   });
 });
