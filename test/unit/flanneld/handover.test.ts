@@ -121,6 +121,13 @@ describe('a running agent that another asks to make room', () => {
     assert.deepEqual(answers.map(({ answer }) => answer.type).sort(), ['offer', 'refused']);
   });
 
+  test('that is stopping says so, and its end tells when it is over', async () => {
+    unfit = 'stopping';
+    const { channel, answer } = await ask();
+    assert.deepEqual(answer, { type: 'refused', reason: 'stopping', ending: true });
+    assert.ok(!channel.ended);
+  });
+
   test('serves its own network only', async () => {
     const channel = connect();
     channel.send(JSON.stringify({ type: 'take-over', version: 2, prefix: '/other' }));
@@ -209,6 +216,24 @@ describe('the next agent', () => {
   test('says that nobody is there to take over from', async () => {
     assert.equal(await Predecessor.ask(path, PREFIX, logger), undefined);
     assert.deepEqual(lines, ['there is nobody to take over from: starting as ever']);
+  });
+
+  test('waits for the end of one that is stopping, and starts as ever', async () => {
+    let ended = false;
+    const listener = new MessageListener(path, (channel) => {
+      channel.send('{"type":"refused","reason":"stopping","ending":true}');
+      void until('it is asked to take over', async () => (await channel.receive(WITHIN_MS)) !== undefined).then(() => {
+        ended = true;
+        channel.close();
+      });
+    });
+    try {
+      assert.equal(await Predecessor.ask(path, PREFIX, logger), undefined);
+      assert.ok(ended);
+      assert.deepEqual(lines, ['the running flanneld is stopping: starting as ever when it has ended']);
+    } finally {
+      listener.close();
+    }
   });
 
   test('runs on when the one before has died before it could say that it leaves', async () => {
