@@ -1,5 +1,6 @@
 import type { SourceCheck } from '../dataplane/decap.js';
 import type { OffloadName } from '../dataplane/offloads.js';
+import type { RunCommand } from '../host/command.js';
 import type { ExternalInterface } from '../host/external-interface.js';
 import type { Logger } from '../log.js';
 import type { Ipv4Prefix } from '../packet/address.js';
@@ -58,6 +59,8 @@ export interface BackendOptions {
     /** Called when packets are read: resolves when the other one never will again, and rejects when it goes on. */
     running(): Promise<void>;
   };
+  /** How this machine is asked what it has; by default each time anew. */
+  readonly run?: RunCommand;
   readonly logger: Logger;
 }
 

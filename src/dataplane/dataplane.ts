@@ -14,6 +14,7 @@ import { latestDrops, type LastDrop } from './last-drops.js';
 import { pathMtu } from './native.js';
 import type { OffloadLadder } from './offloads.js';
 import { PacketWorker, type WorkerStatus } from './packet-worker.js';
+import { endWaitingThreads } from './worker-thread.js';
 import type { SlowPathPacket, SlowPathRecord } from './slow-path.js';
 import type { WorkerTap } from './tap.js';
 
@@ -58,6 +59,7 @@ export class Dataplane {
     try {
       dataplane.addWorkers();
       await Promise.all(dataplane.workers.map((worker) => worker.started()));
+      endWaitingThreads();
       return dataplane;
     } catch (error) {
       await dataplane.stop();

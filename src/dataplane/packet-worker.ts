@@ -1,5 +1,4 @@
 /** One packet worker as the main thread sees it: started, steered, watched, and started again should it fail. */
-import { Worker } from 'node:worker_threads';
 import { errorMessage, FlannelError } from '../errors.js';
 import { COUNTERS_BYTES, readCounters, type WorkerCounts } from './counters.js';
 import { LAST_DROPS_BYTES, readLastDrops, type LastDrop } from './last-drops.js';
@@ -9,6 +8,7 @@ import { RestartBackoff } from './restart-backoff.js';
 import { SLOW_PATH_BYTES, SlowPathReader, type SlowPathRecord } from './slow-path.js';
 import { TAP_BYTES, TapReader } from './tap.js';
 import { CONTROL_BYTES, Order, WorkerControl, WorkerMessage, WorkerState } from './worker-control.js';
+import { runInThread } from './worker-thread.js';
 import type { WorkerData } from './worker.js';
 
 /** What `flannelctl status` shows of a worker. */
@@ -196,11 +196,7 @@ export class PacketWorker {
   private spawn(): void {
     this.control.standOn(this.options.offloads.bits);
     const data: WorkerData = { ...this.options.data, ...this.shared, wakeupFd: this.wakeupFd };
-    const worker = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: data,
-      name: this.name,
-      execArgv: [],
-    });
+    const worker = runInThread(this.name, data);
     let thrown: unknown;
     worker.on('message', (message: WorkerMessage | StepDown) => {
       if (typeof message === 'object') this.options.onStepDown(message);

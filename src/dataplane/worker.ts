@@ -2,7 +2,7 @@
  * A packet worker: a thread that carries packets in one direction and does nothing else. It sleeps in the kernel when
  * there is nothing to do, and never waits for etcd, a disk, a log or the main thread. One round handles one batch.
  */
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { WorkerCounters } from './counters.js';
 import { Decapsulator, type SourceCheck } from './decap.js';
 import {
@@ -23,7 +23,7 @@ import { SlowPathWriter } from './slow-path.js';
 import { TapWriter } from './tap.js';
 import { Order, WorkerControl, WorkerMessage, WorkerState } from './worker-control.js';
 
-/** What a worker is started with. */
+/** A worker's task, the only message that it is sent: see `worker-thread.ts`. */
 export interface WorkerData {
   readonly direction: 'encap' | 'decap';
   /** Its index in the table, for quiescent points. */
@@ -52,7 +52,7 @@ interface Lane {
 const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 1000;
 
-run(workerData as WorkerData);
+parentPort?.once('message', run);
 
 function run(data: WorkerData): void {
   const control = new WorkerControl(data.control);

@@ -20,6 +20,7 @@ import type { DescriptorStore } from '../backend/descriptor-store.js';
 import { childAbort, type ChildAbort } from '../child-abort.js';
 import { pause, type Clock } from '../clock.js';
 import { FlannelError, type ErrorCode } from '../errors.js';
+import type { RunCommand } from '../host/command.js';
 import type { ExternalInterface } from '../host/external-interface.js';
 import type { Logger } from '../log.js';
 import type { ServiceNotifier } from '../observe/sd-notify.js';
@@ -53,10 +54,14 @@ export interface AgentParts {
   /** From 0 to 1; spreads what many nodes do at once. */
   readonly random?: () => number;
   readonly snapshots: Pick<SnapshotFile, 'read' | 'follow' | 'changed' | 'flush'>;
+  /** Lets others ask this agent. Called once packets flow, or when they cannot before the store has answered. */
+  readonly serve?: () => Promise<void>;
   /** Takes part in the probes of other nodes, from readiness on. */
   readonly responder?: { run(signal: AbortSignal): Promise<void> };
   /** Where descriptors outlive this process, if somebody keeps them. */
   readonly descriptors?: DescriptorStore;
+  /** How this machine is asked what it has, until `serve` is called; by default each time anew. */
+  readonly run?: RunCommand;
   /** The running agent that is to make room for this one. */
   readonly predecessor?: Pick<Predecessor, 'makeRoom' | 'running' | 'ended' | 'leave'>;
   /** @throws NetworkConfigError for a type that is not known */
@@ -130,6 +135,7 @@ export class Agent {
     try {
       const resumed = await this.#resume();
       await (resumed === undefined ? this.#parts.predecessor?.leave() : this.#parts.predecessor?.ended());
+      await this.#parts.serve?.();
       let plan = await this.#prepare(this.#start);
       this.#enter('backend');
       for (const warning of await this.#parts.host.warnings()) this.#logger.warn(warning);
@@ -375,6 +381,7 @@ export class Agent {
       sourceCheck: this.#options.sourceCheck,
       trustedSources: this.#options.trustedSources,
       descriptors: this.#parts.descriptors,
+      run: this.#parts.run,
       predecessor,
       logger: this.#logger,
     });

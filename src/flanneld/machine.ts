@@ -1,6 +1,7 @@
 import type { ExternalInterface } from '../host/external-interface.js';
 import { checkOutsideNetwork, chooseExternalInterface } from '../host/external-interface.js';
-import { Firewall } from '../host/firewall/firewall.js';
+import type { RunCommand } from '../host/command.js';
+import type { Firewall } from '../host/firewall/firewall.js';
 import { localAddresses } from '../host/local-addresses.js';
 import { ensureBlackholeRoute } from '../host/routes.js';
 import { forwardingWarning } from '../host/sysctl.js';
@@ -16,21 +17,27 @@ import type { NodeHost } from './node-host.js';
 export class Machine implements NodeHost {
   readonly #options: FlanneldOptions;
   readonly #logger: Logger;
+  readonly #run: RunCommand;
   #firewall: { readonly rules: Firewall; readonly config: NetworkConfig; readonly subnet: Ipv4Prefix } | undefined;
 
-  constructor(options: FlanneldOptions, logger: Logger) {
+  /** @param run - how it is asked for the interface to send by */
+  constructor(options: FlanneldOptions, logger: Logger, run: RunCommand) {
     this.#options = options;
     this.#logger = logger;
+    this.#run = run;
   }
 
   chooseInterface(): Promise<ExternalInterface> {
     const { interfaces, patterns, canReach, publicIp } = this.#options.underlay;
-    return chooseExternalInterface({
-      iface: interfaces,
-      ifaceRegex: patterns,
-      ifaceCanReach: canReach === undefined ? undefined : formatIpv4(canReach),
-      publicIp,
-    });
+    return chooseExternalInterface(
+      {
+        iface: interfaces,
+        ifaceRegex: patterns,
+        ifaceCanReach: canReach === undefined ? undefined : formatIpv4(canReach),
+        publicIp,
+      },
+      this.#run,
+    );
   }
 
   checkInterface(external: ExternalInterface, config: NetworkConfig): void {
@@ -62,6 +69,8 @@ export class Machine implements NodeHost {
 
   async #openFirewall(config: NetworkConfig, lease: Lease): Promise<Firewall> {
     const { masquerade, forwardRules, fullyRandom } = this.#options.firewall;
+    // Loaded only now: rules outlive a restart, and packets flow by then.
+    const { Firewall } = await import('../host/firewall/firewall.js');
     const { network: previous } = await readSubnetEnv(this.#options.subnetFile);
     return Firewall.open(
       {

@@ -77,9 +77,11 @@ async function carryOut(invocation: Invocation): Promise<void> {
       const { LineLogger } = await import('../observe/logger.js');
       logger = new LineLogger({ format: options.logFormat, debug: verbose });
       for (const warning of warnings) logger.warn(warning);
+      const { takeHeadStart } = await import('./head-start.js');
+      const headStart = takeHeadStart(options);
       const { runAgent } = await import('./run-agent.js');
       stop.signal.throwIfAborted();
-      await runAgent(options, logger, stop.signal);
+      await runAgent(options, headStart, logger, stop.signal);
       return;
     }
   }

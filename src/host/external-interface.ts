@@ -2,6 +2,7 @@ import { FlannelError, UsageError } from '../errors.js';
 import { formatIpv4, formatPrefix, parseIpv4, prefixContains, type Ipv4Prefix } from '../packet/address.js';
 import { runCommand, type RunCommand } from './command.js';
 import { describeInterfaces, listInterfaces, runIpJson, type HostInterface } from './interfaces.js';
+import { ROUTES_QUERY } from './routes.js';
 
 /** The interface of the underlay: where datagrams leave, and whose address the tunnel's socket is bound to. */
 export interface ExternalInterface {
@@ -146,6 +147,7 @@ function byRegex(interfaces: readonly HostInterface[], expression: RegExp): Foun
 interface IpRoute {
   /** `local` for an address of this machine, which it reaches by `lo`; absent for an ordinary route. */
   readonly type?: string;
+  readonly dst?: string;
   readonly dev?: string;
   readonly prefsrc?: string;
   readonly nexthops?: readonly { readonly dev?: string }[];
@@ -167,8 +169,9 @@ async function byRouteTo(interfaces: readonly HostInterface[], target: number, r
 }
 
 async function byDefaultRoute(interfaces: readonly HostInterface[], run: RunCommand): Promise<Found> {
-  const routes = await runIpJson<IpRoute>(['-4', 'route', 'show', 'default'], run);
-  const device = routes.map((route) => route.dev ?? route.nexthops?.[0]?.dev).find((name) => name !== undefined);
+  const routes = await runIpJson<IpRoute>(ROUTES_QUERY, run);
+  const defaults = routes.filter(({ dst }) => dst === 'default');
+  const device = defaults.map((route) => route.dev ?? route.nexthops?.[0]?.dev).find((name) => name !== undefined);
   const holder = interfaces.find((candidate) => candidate.name === device);
   if (holder === undefined) return 'there is no default route';
   const result = withFirstAddress(holder);

@@ -33,12 +33,15 @@ interface IpAddressShow {
   readonly addr_info?: readonly { readonly family: string; readonly local?: string; readonly prefixlen: number }[];
 }
 
+/** What `ip -json` is asked for them. */
+export const INTERFACES_QUERY: readonly string[] = ['-details', 'address', 'show'];
+
 /**
  * Lists the interfaces of this machine in the order of their index.
  * @throws FlannelError `HOST` when `ip` is missing or fails
  */
 export async function listInterfaces(run: RunCommand = runCommand): Promise<HostInterface[]> {
-  const shown = await runIpJson<IpAddressShow>(['-details', 'address', 'show'], run);
+  const shown = await runIpJson<IpAddressShow>(INTERFACES_QUERY, run);
   return shown
     .filter((entry) => typeof entry.ifname === 'string')
     .map((entry) => ({

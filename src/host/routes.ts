@@ -28,12 +28,15 @@ interface IpRoute {
   readonly flags?: readonly string[];
 }
 
+/** What `ip -json` is asked for them. */
+export const ROUTES_QUERY: readonly string[] = ['-4', 'route', 'show', 'table', 'main'];
+
 /**
  * Lists the IPv4 routes of the main table, most preferred first among those of one destination.
  * @throws FlannelError `HOST`
  */
 export async function listRoutes(run: RunCommand = runCommand): Promise<Route[]> {
-  const shown = await runIpJson<IpRoute>(['-4', 'route', 'show', 'table', 'main'], run);
+  const shown = await runIpJson<IpRoute>(ROUTES_QUERY, run);
   return shown.flatMap((route) => {
     const destination = parseDestination(route.dst);
     if (destination === undefined) return [];

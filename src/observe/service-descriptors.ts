@@ -73,6 +73,11 @@ export class ServiceDescriptors implements DescriptorStore {
     }
   }
 
+  /** Whether an earlier process has left any that nobody has taken yet. */
+  get waiting(): boolean {
+    return this.#passed.length > 0;
+  }
+
   take(): readonly StoredDescriptor[] {
     const passed = this.#passed;
     this.#passed = [];

@@ -36,8 +36,8 @@ export async function openTunnelEnds(
   workers: number,
   offloads: OffloadLadder,
 ): Promise<TunnelEnds> {
-  const { config, external, networkId, descriptors = noDescriptorStore, logger } = options;
-  const [interfaces, routes] = await Promise.all([listInterfaces(), listRoutes()]);
+  const { config, external, networkId, descriptors = noDescriptorStore, run, logger } = options;
+  const [interfaces, routes] = await Promise.all([listInterfaces(run), listRoutes(run)]);
   const { name, exists } = chooseOverlayDevice(interfaces, networkId);
   const wantedDevice = {
     name,

@@ -8,6 +8,7 @@ import { ForwardingTable } from '../../dataplane/forwarding-table.js';
 import { closeFd, setTunPersistent } from '../../dataplane/native.js';
 import { OffloadLadder } from '../../dataplane/offloads.js';
 import { probeTunOffloads, probeUdpOffloads } from '../../dataplane/probe-offloads.js';
+import { DEFAULT_WORKERS } from '../../dataplane/worker-thread.js';
 import type { ExternalInterface } from '../../host/external-interface.js';
 import { configureLink, type LinkSettings } from '../../host/link.js';
 import { RawSender } from '../../host/raw-sender.js';
@@ -24,12 +25,6 @@ import { SlowPath } from './slow-path.js';
 import { StrangerLog } from './stranger-log.js';
 import { openTunnelEnds } from './tunnel-ends.js';
 import { checkUdpConfig } from './udp-config.js';
-
-/**
- * On any number of processors: a flow stays with one worker, and all that one node sends to another arrives at one socket.
- * docs/performance.md has what two of them gave; the operator may ask for more (`--workers`).
- */
-const DEFAULT_WORKERS = 1;
 
 /**
  * Packets that wait in a queue of the device for a worker. A TUN's own default of 500 is less than what one TCP stream has

@@ -5,11 +5,14 @@
  * Runs alone: the kernel's queues hold for so long as a start takes, and no longer.
  */
 import assert from 'node:assert/strict';
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { CAPABILITIES } from '../../../src/flanneld/capabilities.js';
 import { ControlClient } from '../../../src/flannelctl/control-client.js';
 import { Cluster } from '../../harness/cluster.js';
 import { noCompiler } from '../../harness/compile.js';
+import { recordingLoads, WORKER_RUNS } from '../../harness/load-record.js';
 import type { TrafficAccount } from '../../harness/paced-traffic.js';
 import { untilReached } from '../../harness/pod-traffic.js';
 import { threadRights } from '../../harness/process-status.js';
@@ -68,6 +71,42 @@ describe('under traffic', { skip: noCompiler }, () => {
       );
       assert.deepEqual([...found], [`${given} true`]);
     });
+  });
+
+  test('a restart loads what carries packets first, and all the rest once they flow', async () => {
+    const record = join(cluster.folder, 'loaded');
+    await underServiceManager(
+      cluster,
+      programs,
+      async (manager) => {
+        rmSync(record);
+        await manager.untilReady('restart');
+        const loaded = readFileSync(record, 'utf8').split('\n');
+        const before = loaded.slice(0, loaded.indexOf(WORKER_RUNS));
+        assert.ok(
+          before.some((url) => url.endsWith('/udp-backend.js')),
+          manager.log,
+        );
+        const rest =
+          /node_modules\/(?!raw-socket\/)|agent-services|-server\.js$|\/(debug|firewall|subnet\/etcd\/[^/]*manager)\b/;
+        assert.deepEqual(
+          before.filter((url) => rest.test(url)),
+          [],
+        );
+        for (const later of [
+          '/agent-services.js',
+          '/control-server.js',
+          '/firewall.js',
+          '/grpc-js/build/src/index.js',
+        ]) {
+          assert.ok(
+            loaded.slice(before.length).some((url) => url.endsWith(later)),
+            `${later} is loaded later`,
+          );
+        }
+      },
+      { environment: recordingLoads(record) },
+    );
   });
 
   test('kill -9 loses what the agent had in its hands, and no more', async () => {
