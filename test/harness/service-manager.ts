@@ -19,6 +19,7 @@ export interface ServiceManagerOptions {
   readonly storeMax?: number;
   /** `RestartSec`, after an end that nobody asked for. */
   readonly restartMs?: number;
+  /** All that the service has in its environment beside PATH, as under systemd: what the caller has is not handed on. */
   readonly environment?: Readonly<Record<string, string>>;
 }
 
@@ -38,20 +39,22 @@ export class ServiceManager {
     folder = node.folder,
     storeMax = 512,
     restartMs = 100,
-    environment,
+    environment = {},
   }: ServiceManagerOptions) {
     this.subnetFile = join(folder, 'subnet.env');
     this.controlSocket = join(folder, 'flanneld.sock');
     this.#log = join(node.folder, 'service.log');
     const files = [`--subnet-file=${this.subnetFile}`, `--control-socket=${this.controlSocket}`];
     const store = `--etcd-endpoints=${node.cluster.endpoint}`;
+    const variables = Object.entries({ PATH: process.env.PATH ?? '', ...environment });
     this.#child = node.namespace.spawn(
-      'setpriv',
+      'env',
       [
-        ...['--pdeathsig', 'KILL', program, join(node.folder, 'notify'), this.#log],
+        ...['-i', ...variables.map(([name, value]) => `${name}=${value}`)],
+        ...['setpriv', '--pdeathsig', 'KILL', program, join(node.folder, 'notify'), this.#log],
         ...[String(storeMax), String(restartMs), daemon, store, ...files, ...flags],
       ],
-      { stdio: ['pipe', 'pipe', 'inherit'], environment },
+      { stdio: ['pipe', 'pipe', 'inherit'] },
     );
     this.#child.stdout?.on('data', (chunk: Buffer) => (this.#output += chunk.toString()));
     this.#child.once('close', () => (this.#closed = true));
