@@ -34,14 +34,18 @@ const MAX_STREAM_BODY_BYTES = 512 * 1024;
 const REQUEST_TIMEOUT_MS = 5000;
 /** How often connections are held against that; Node's own habit is 30 seconds. */
 const TIMEOUT_CHECK_MS = 1000;
-/** A client that does not read its answer. */
+/** A client that does not read its answer, */
 const IDLE_TIMEOUT_MS = 10_000;
+/** and one that reads it a little at a time. */
+const ANSWER_TIMEOUT_MS = 30_000;
 const MAX_CONNECTIONS = 64;
 
 export interface QuestionServerOptions {
   readonly streams?: StreamRoute;
   /** Whom to answer. Everybody by default. */
   readonly peerCheck?: PeerCheck;
+  /** From the whole request to the last byte of its answer that the kernel takes; half a minute by default. */
+  readonly answerTimeoutMs?: number;
 }
 
 /**
@@ -51,7 +55,7 @@ export interface QuestionServerOptions {
 export function createQuestionServer(
   route: Route,
   writeError: ErrorWriter,
-  { streams = noStreams, peerCheck }: QuestionServerOptions = {},
+  { streams = noStreams, peerCheck, answerTimeoutMs = ANSWER_TIMEOUT_MS }: QuestionServerOptions = {},
 ): Server {
   const server = createServer({
     maxHeaderSize: 8192,
@@ -69,8 +73,17 @@ export function createQuestionServer(
     if (refusal !== undefined) refusals.set(socket, refusal);
     limit.admit(socket);
   });
+  const answering = new WeakSet<Socket>();
   server.on('request', (request, response) => {
-    const refusal = refusals.get(request.socket);
+    const { socket } = request;
+    // Answers to a client that asks on before it has one would pile up here, a thousand to a connection.
+    if (answering.has(socket)) {
+      socket.destroy();
+      return;
+    }
+    answering.add(socket);
+    response.once('close', () => answering.delete(socket));
+    const refusal = refusals.get(socket);
     if (refusal !== undefined) {
       response.setHeader('connection', 'close');
       send(response, writeError(403, refusal), request.method !== 'HEAD');
@@ -78,10 +91,12 @@ export function createQuestionServer(
     }
     const stream = request.method === 'POST' ? streams((request.url ?? '/').split('?', 1)[0]) : undefined;
     if (stream === undefined) {
+      const late = setTimeout(() => socket.destroy(), answerTimeoutMs);
+      response.once('close', () => clearTimeout(late));
       void answer(request, response, route, writeError);
     } else {
-      request.socket.setTimeout(0);
-      limit.keep(request.socket);
+      socket.setTimeout(0);
+      limit.keep(socket);
       void openStream(request, response, stream, writeError);
     }
   });
