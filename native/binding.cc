@@ -1,5 +1,5 @@
-// The addon's surface: arguments in, integers out. src/dataplane/native.ts is the only caller and has checked every
-// argument; what comes back below zero is a negated errno value, from which TypeScript makes its errors.
+// The addon's surface: arguments in, integers out. Its callers, src/dataplane/native.ts and those beside it, have
+// checked every argument; what comes back below zero is a negated errno value, from which TypeScript makes its errors.
 #include <node_api.h>
 
 #include <cerrno>

@@ -24,7 +24,7 @@ export interface FarNode {
   readonly address: string;
 }
 
-/** Subnets that the site's own nodes never have: 10.5.1.0/24 to 10.5.250.0/24. */
+/** Subnets that nodes of an agent with `addNodes` never lease (`agent.ts`): 10.5.1.0/24 to 10.5.250.0/24. */
 export const FAR_SUBNETS = Array.from({ length: 250 }, (_, index) => `10.5.${index + 1}.0/24`);
 
 /** A way of carrying packets from one node to another. */

@@ -5,17 +5,14 @@ import { credentials } from '@grpc/grpc-js';
 import type { ChannelCredentials, VerifyOptions } from '@grpc/grpc-js';
 import { UsageError } from '../../errors.js';
 import type { Logger } from '../../log.js';
-import { TlsFiles } from './tls-files.js';
+import { TlsFiles, type TlsPaths } from './tls-files.js';
 
 /** flannel's `--etcd-…` flags. */
-export interface EtcdOptions {
+export interface EtcdOptions extends TlsPaths {
   /** `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT` (https when a certificate or CA is given) or `unix:///PATH`. */
   readonly endpoints: readonly string[];
   /** Folder of keys that holds `config` and `subnets/`. */
   readonly prefix: string;
-  readonly keyFile?: string;
-  readonly certFile?: string;
-  readonly caFile?: string;
   readonly username?: string;
   readonly password?: string;
   /** A file that holds it instead. */

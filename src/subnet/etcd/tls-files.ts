@@ -12,9 +12,15 @@ import type { VerifyOptions } from '@grpc/grpc-js';
 import { errorMessage, UsageError } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import { ReasonReporter } from '../../reason-reporter.js';
-import type { EtcdOptions } from './options.js';
 
-export type TlsPaths = Pick<EtcdOptions, 'caFile' | 'certFile' | 'keyFile'>;
+/** Paths of PEM files, each where its flag was given. */
+export interface TlsPaths {
+  /** Authorities that the server's certificate is checked against. */
+  readonly caFile?: string;
+  /** What this side shows, and its key: both or neither. */
+  readonly certFile?: string;
+  readonly keyFile?: string;
+}
 
 /** Absent without its flag. */
 interface TlsContents {

@@ -4,7 +4,8 @@ import { FlannelError } from '../../../src/errors.js';
 import { EtcdServer } from '../../../src/lab/etcd-server.js';
 import { LeaseAdmin } from '../../../src/subnet/etcd/lease-admin.js';
 import type { SubnetManager } from '../../../src/subnet/subnet-manager.js';
-import { config, Diary, ip, manager, prefix, PREFIX, request, SUBNETS, subnetText, until, value } from './store.js';
+import { config, Diary, manager, PREFIX, request, SUBNETS, subnetText, until, value } from './store.js';
+import { ip, prefix } from '../../support/addresses.js';
 
 let etcd: EtcdServer;
 let admin: LeaseAdmin;

@@ -7,10 +7,9 @@ import { DEFAULT_TIMINGS, etcdTargets } from '../../../src/subnet/etcd/options.j
 import { watch } from '../../../src/subnet/etcd/watch-stream.js';
 import type { SubnetManager } from '../../../src/subnet/subnet-manager.js';
 import { Proxy } from './proxy.js';
-import { config, Diary, manager, PREFIX, request, SUBNETS, Table, until, value } from './store.js';
+import { config, Diary, FAST, FAST_PINGS, manager, PREFIX, request, SUBNETS, Table, until, value } from './store.js';
 
 /** Pings as often as a test can wait for. */
-const FAST = { requestTimeoutMs: 1_000, connectTimeoutMs: 500, keepaliveMs: 300, keepaliveTimeoutMs: 300 };
 
 let etcd: EtcdServer;
 let proxy: Proxy;
@@ -22,7 +21,7 @@ const remember = (reason: unknown) => void unhandled.push(reason);
 
 before(async () => {
   process.on('unhandledRejection', remember);
-  etcd = await EtcdServer.start({ extraArguments: ['--grpc-keepalive-min-time=100ms'] });
+  etcd = await EtcdServer.start(FAST_PINGS);
 });
 after(async () => {
   await etcd.dispose();

@@ -26,17 +26,18 @@ import type { Lease } from '../../../src/subnet/lease.js';
 import { formatLeaseKey, parseLeaseKey } from '../../../src/subnet/lease-key.js';
 import type { SubnetManager } from '../../../src/subnet/subnet-manager.js';
 import { Proxy } from './proxy.js';
-import { config, Diary, ip, manager, prefix, PREFIX, SUBNETS, until, value } from './store.js';
+import { config, Diary, FAST, FAST_PINGS, manager, PREFIX, SUBNETS, until, value } from './store.js';
+import { ip, prefix } from '../../support/addresses.js';
 
 const NETWORK = config({ Network: '10.5.0.0/28' });
 /** All that may be leased there, and two subnets of another length that lie across them. */
 const SUBNET_TEXTS = ['10.5.0.4/30', '10.5.0.8/30', '10.5.0.12/30', '10.5.0.8/29', '10.5.0.4/31'];
 const NODES = ['192.168.64.1', '192.168.64.2', '192.168.64.3', '192.168.64.4'];
-const FAST = { requestTimeoutMs: 2_000, connectTimeoutMs: 500, keepaliveMs: 300, keepaliveTimeoutMs: 300 };
+const PATIENT = { ...FAST, requestTimeoutMs: 2_000 };
 
 let etcd: EtcdServer;
 before(async () => {
-  etcd = await EtcdServer.start({ extraArguments: ['--grpc-keepalive-min-time=100ms'] });
+  etcd = await EtcdServer.start(FAST_PINGS);
 });
 after(() => etcd.dispose());
 
@@ -106,7 +107,7 @@ class World {
     this.startRevision = (await this.store.list(this.abort.signal)).revision;
     for (const text of NODES) {
       const proxy = await Proxy.before(etcd.endpoints);
-      this.nodes.push(new Node(text, proxy, manager([proxy.endpoint], { timings: FAST })));
+      this.nodes.push(new Node(text, proxy, manager([proxy.endpoint], { timings: PATIENT })));
     }
   }
 

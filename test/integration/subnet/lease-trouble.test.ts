@@ -15,21 +15,21 @@ import { Proxy } from './proxy.js';
 import {
   config,
   Diary,
-  ip,
+  FAST,
+  FAST_PINGS,
   manager,
   PREFIX,
   request,
   SUBNETS,
   subnetText,
   Table,
+  type TestManagerOptions,
   until,
   value,
-  type TestManagerOptions,
 } from './store.js';
+import { ip } from '../../support/addresses.js';
 
 /** Notices a dead connection as soon as a test can wait for. */
-const FAST = { requestTimeoutMs: 1_000, connectTimeoutMs: 500, keepaliveMs: 300, keepaliveTimeoutMs: 300 };
-
 /** Longer than either of two machines with one address waits before it writes again. */
 const SETTLED_MS = 7_000;
 
@@ -39,7 +39,7 @@ const managers: SubnetManager[] = [];
 const proxies: Proxy[] = [];
 
 before(async () => {
-  etcd = await EtcdServer.start({ extraArguments: ['--grpc-keepalive-min-time=100ms'] });
+  etcd = await EtcdServer.start(FAST_PINGS);
 });
 after(() => etcd.dispose());
 beforeEach(async () => {

@@ -4,7 +4,8 @@ import { FlannelError, NetworkConfigError } from '../../../src/errors.js';
 import { EtcdServer } from '../../../src/lab/etcd-server.js';
 import { silentLogger } from '../../../src/log.js';
 import type { SubnetManager } from '../../../src/subnet/subnet-manager.js';
-import { config, Diary, manager, prefix, PREFIX, request, SUBNETS, subnetText, Table, until, value } from './store.js';
+import { config, Diary, manager, PREFIX, request, SUBNETS, subnetText, Table, until, value } from './store.js';
+import { prefix } from '../../support/addresses.js';
 
 let etcd: EtcdServer;
 let managers: SubnetManager[] = [];

@@ -10,10 +10,10 @@ import { StoreError } from '../../../src/subnet/etcd/store-error.js';
 import { EtcdMembers } from '../../harness/etcd-members.js';
 import { temporaryFolder } from '../../harness/leftovers.js';
 import { Proxy } from './proxy.js';
-import { config, Diary, manager, PREFIX, request, SUBNETS, Table, until, value } from './store.js';
+import { config, Diary, FAST, FAST_PINGS, manager, PREFIX, request, SUBNETS, Table, until, value } from './store.js';
 import type { TestManagerOptions } from './store.js';
 
-const FAST = { requestTimeoutMs: 2_000, connectTimeoutMs: 500, keepaliveMs: 300, keepaliveTimeoutMs: 1_000 };
+const PATIENT = { ...FAST, requestTimeoutMs: 2_000, keepaliveTimeoutMs: 1_000 };
 /** What the tests write, again and again, with the number of the writing in its address. */
 const COUNTED = '10.5.9.0/24';
 
@@ -24,7 +24,7 @@ let managers: SubnetManager[];
 let written = 0;
 
 before(async () => {
-  members = await EtcdMembers.start(3, { extraArguments: ['--grpc-keepalive-min-time=100ms'] });
+  members = await EtcdMembers.start(3, FAST_PINGS);
 });
 after(() => members?.dispose());
 beforeEach(async () => {
@@ -51,7 +51,7 @@ class History extends Table {
 
 function connect(options: TestManagerOptions = {}): SubnetManager {
   const endpoints = proxies.map(({ endpoint }) => endpoint);
-  const one = manager(endpoints, { timings: FAST, ...options });
+  const one = manager(endpoints, { timings: PATIENT, ...options });
   managers.push(one);
   return one;
 }

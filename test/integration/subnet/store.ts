@@ -2,28 +2,21 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { silentLogger } from '../../../src/log.js';
-import { formatIpv4, formatPrefix, parseIpv4, parsePrefix } from '../../../src/packet/address.js';
+import { formatIpv4, formatPrefix } from '../../../src/packet/address.js';
 import type { Ipv4Prefix } from '../../../src/packet/address.js';
 import { createEtcdSubnetManager } from '../../../src/subnet/etcd/etcd-subnet-manager.js';
 import type { EtcdSubnetManagerOptions } from '../../../src/subnet/etcd/etcd-subnet-manager.js';
 import type { Lease } from '../../../src/subnet/lease.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config.js';
 import type { LeaseRequest, LeaseWatcher, OwnLeaseWatcher } from '../../../src/subnet/subnet-manager.js';
+import { ip, prefix } from '../../support/addresses.js';
 
 export const PREFIX = '/coreos.com/network';
 export const SUBNETS = `${PREFIX}/subnets/`;
 
-export function ip(text: string): number {
-  const address = parseIpv4(text);
-  assert.ok(address !== undefined, text);
-  return address;
-}
-
-export function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  assert.ok(parsed !== undefined, text);
-  return parsed;
-}
+/** Timings of a connection that finds out within a second that nobody answers; etcd allows its pings with {@link FAST_PINGS}. */
+export const FAST = { requestTimeoutMs: 1_000, connectTimeoutMs: 500, keepaliveMs: 300, keepaliveTimeoutMs: 300 };
+export const FAST_PINGS = { extraArguments: ['--grpc-keepalive-min-time=100ms'] };
 
 export function config(json: object = { Network: '10.5.0.0/16' }) {
   return parseNetworkConfig(JSON.stringify(json), { backendTypes: ['udp'] });

@@ -2,15 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { FlannelError } from '../../../src/errors.js';
-import { parsePrefix, prefixesOverlap, prefixOf } from '../../../src/packet/address.js';
+import { prefixesOverlap, prefixOf } from '../../../src/packet/address.js';
 import type { Ipv4Prefix } from '../../../src/packet/address.js';
 import { allocateSubnet, freeSubnets, subnetFits } from '../../../src/subnet/allocation.js';
-
-function prefix(text: string): Ipv4Prefix {
-  const parsed = parsePrefix(text);
-  assert.ok(parsed !== undefined);
-  return parsed;
-}
+import { prefix } from '../../support/addresses.js';
 
 const RANGE = {
   subnetLength: 24,
