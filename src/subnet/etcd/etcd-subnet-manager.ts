@@ -1,7 +1,6 @@
 /** The `SubnetManager` on etcd's API v3, in flannel's schema. */
 import { errorMessage, NetworkConfigError } from '../../errors.js';
 import type { Logger } from '../../log.js';
-import { ReasonReporter } from '../../reason-reporter.js';
 import type { Lease } from '../lease.js';
 import { parseNetworkConfig } from '../network-config.js';
 import type { NetworkConfig } from '../network-config.js';
@@ -9,6 +8,7 @@ import type { LeaseRequest, LeaseWatcher, OwnLeaseWatcher, StoreObserver, Subnet
 import { acquireLease } from './acquire.js';
 import { EtcdConnection } from './connection.js';
 import { follow } from './follow.js';
+import { WatchReporter } from './watch-reporter.js';
 import { isRemoval } from './watch-stream.js';
 import { listWithExpiry } from './lease-admin.js';
 import { LeaseMirror } from './lease-mirror.js';
@@ -143,9 +143,7 @@ class EtcdSubnetManager implements SubnetManager {
       logger,
       observer,
     });
-    const reasons = new ReasonReporter((reason) => {
-      logger.warn(`the watch on the leases broke off and is set up again: ${reason}`);
-    });
+    const reporter = new WatchReporter(this.connection.clock, logger);
     const read = async (): Promise<string> => {
       const { entries, revision } = await this.list(signal);
       watcher.snapshot(mirror.reset(entries));
@@ -162,17 +160,14 @@ class EtcdSubnetManager implements SubnetManager {
           const { changed, removed } = mirror.apply(events);
           if (changed.length > 0 || removed.length > 0) watcher.change(changed, removed);
         },
-        opened: () => {
-          if (reasons.troubled) logger.info('watching the leases again');
-          reasons.clear();
-        },
+        opened: () => reporter.stands(),
         broke: (error, hadStood) => {
-          reasons.report(errorMessage(error));
+          reporter.broke(errorMessage(error));
           if (hadStood) observer?.watchRestarted();
         },
       },
       signal,
-    );
+    ).finally(() => reporter.close());
   }
 
   listLeases(signal: AbortSignal): Promise<Lease[]> {
