@@ -3,7 +3,7 @@
  * shell at any moment, so that it is replaced whole or not at all.
  */
 import { readFile } from 'node:fs/promises';
-import { errorMessage, FlannelError } from '../errors.js';
+import { fileErrorMessage, FlannelError } from '../errors.js';
 import { replaceFile } from '../replace-file.js';
 import { formatIpv4, formatPrefix, parseIpv4, prefixOf } from '../packet/address.js';
 import type { Ipv4Prefix } from '../packet/address.js';
@@ -58,7 +58,9 @@ export async function writeSubnetEnv(path: string, env: SubnetEnv): Promise<void
   try {
     await replaceFile(path, formatSubnetEnv(env), 0o644);
   } catch (error) {
-    throw new FlannelError('HOST', `subnet file ${path} cannot be written: ${errorMessage(error)}`, { cause: error });
+    throw new FlannelError('HOST', `subnet file ${path} cannot be written: ${fileErrorMessage(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -71,7 +73,7 @@ export async function readSubnetEnv(path: string): Promise<Partial<SubnetEnv>> {
     return parseSubnetEnv(await readFile(path, 'utf8'));
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return {};
-    throw new FlannelError('HOST', `subnet file ${path} cannot be read: ${errorMessage(error)}`, { cause: error });
+    throw new FlannelError('HOST', `subnet file ${path} cannot be read: ${fileErrorMessage(error)}`, { cause: error });
   }
 }
 

@@ -40,5 +40,10 @@ process.exitCode = await runProgram('hostile', async (signal) => {
   const assault = await runAssault({ packets, seed, say, signal });
   process.stdout.write(`${assaultReport(assault, paintFor(process.stdout, process.env)).join('\n')}\n`);
   const { underlayMissing, tunMissing, after } = assault;
-  return underlayMissing === 0 && tunMissing === 0 && after.received === after.sent ? 0 : 1;
+  const failures: string[] = [];
+  if (underlayMissing !== 0) failures.push(`${underlayMissing} packets of the way in are not accounted for`);
+  if (tunMissing !== 0) failures.push(`${tunMissing} packets of the way out are not accounted for`);
+  if (after.received !== after.sent) failures.push('pings after the floods were not answered');
+  say(failures.length === 0 ? 'passed: every packet is accounted for' : `failed: ${failures.join('; ')}`);
+  return failures.length === 0 ? 0 : 1;
 });

@@ -8,7 +8,7 @@ import { UsageError } from '../../src/errors.js';
 import { paintFor } from '../../src/flannelctl/paint.js';
 import { requireRoot } from '../../src/lab/requirements.js';
 import { noCompiler } from '../harness/compile.js';
-import { isMet, restartReport } from './report.js';
+import { missedParts, restartReport } from './report.js';
 import { playScenes, SCENES, scenesOfPeer } from './scenes.js';
 
 interface Parsed {
@@ -49,7 +49,11 @@ process.exitCode = await runProgram('restarts', async (signal) => {
     print(['', `${peer}:`]);
     print(restartReport(await playScenes({ scenes: scenesOfPeer(peer), rounds, program: peer, say, signal }), paint));
   }
-  return outcomes.some((outcome) => isMet(outcome) === false) ? 1 : 0;
+  const missed = outcomes.filter((outcome) => (missedParts(outcome) ?? []).length > 0).length;
+  if (missed > 0)
+    say(`failed: ${missed === 1 ? '1 way' : `${missed} ways`} missed the goal (see --help for the goals)`);
+  else say('passed: every goal is met');
+  return missed > 0 ? 1 : 0;
 });
 
 function peerProgram(text: string): string {

@@ -4,17 +4,17 @@ import { formatTable } from '../../src/flannelctl/table.js';
 import type { DirectionAccount, TrafficAccount } from '../harness/paced-traffic.js';
 import type { Outcome } from './scenes.js';
 
-/** Whether no round of it missed the scene's goal; `undefined` for one without a goal. */
-export function isMet({ scene: { goal }, accounts }: Outcome): boolean | undefined {
+/** Which parts of the scene's goal a round missed, in the words of the columns; `undefined` for a scene without a goal. */
+export function missedParts({ scene: { goal }, accounts }: Outcome): readonly string[] | undefined {
   if (goal === undefined) return undefined;
-  return accounts.every(
-    ({ there, back, tcp }) =>
-      tcp.intact &&
-      [there, back].every(
-        ({ lost, outOfOrder, duplicates, longestGapMs }) =>
-          lost <= goal.lost && outOfOrder <= goal.outOfOrder && duplicates === 0 && longestGapMs < goal.gapMs,
-      ),
-  );
+  const ways = accounts.flatMap(({ there, back }) => [there, back]);
+  const parts: readonly [string, boolean][] = [
+    ['lost', ways.some(({ lost }) => lost > goal.lost)],
+    ['order', ways.some(({ outOfOrder, duplicates }) => outOfOrder > goal.outOfOrder || duplicates !== 0)],
+    ['gap', ways.some(({ longestGapMs }) => longestGapMs >= goal.gapMs)],
+    ['TCP', accounts.some(({ tcp }) => !tcp.intact)],
+  ];
+  return parts.filter(([, missed]) => missed).map(([name]) => name);
 }
 
 /** All rounds of a scene in a row: sums, and of gaps the longest. `A / B`: from the node that restarts, and to it. */
@@ -22,13 +22,13 @@ export function restartReport(outcomes: readonly Outcome[], paint: Paint): strin
   const right = 'right' as const;
   return formatTable(
     [
-      { title: 'SCENE' },
-      ...['SENT', 'LOST', 'OUT OF ORDER', 'LONGEST GAP', 'TCP', 'INTACT'].map((title) => ({ title, align: right })),
+      { title: 'WAY' },
+      ...['SENT', 'LOST', 'OUT OF ORDER', 'LONGEST GAP', 'TCP', 'TCP INTACT'].map((title) => ({ title, align: right })),
       { title: 'GOAL' },
     ],
     outcomes.map((outcome) => row(outcome)),
     paint,
-    (_row, _column, text) => (text === 'missed' ? paint.bad(text) : text === 'met' ? paint.good(text) : text),
+    (_row, _column, text) => (text.startsWith('missed: ') ? paint.bad(text) : text === 'met' ? paint.good(text) : text),
   );
 }
 
@@ -38,7 +38,7 @@ function row(outcome: Outcome): string[] {
     [accounts.map(({ there }) => there), accounts.map(({ back }) => back)].map(of).join(' / ');
   const summed = (of: (way: DirectionAccount) => number): string =>
     bothWays((accounted) => sum(accounted.map(of)).toLocaleString('en-US'));
-  const met = isMet(outcome);
+  const missed = missedParts(outcome);
   return [
     scene.name,
     summed(({ sent }) => sent),
@@ -47,7 +47,7 @@ function row(outcome: Outcome): string[] {
     `${bothWays((accounted) => String(Math.round(Math.max(...accounted.map((way) => way.longestGapMs)))))} ms`,
     `${Math.round(sum(accounts.map(({ tcp }) => tcp.bytes)) / 1e6).toLocaleString('en-US')} MB`,
     intactness(accounts),
-    met === undefined ? '-' : met ? 'met' : 'missed',
+    missed === undefined ? '-' : missed.length === 0 ? 'met' : `missed: ${missed.join(', ')}`,
   ];
 }
 

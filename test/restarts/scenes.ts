@@ -43,7 +43,7 @@ export const SCENES: readonly Scene[] = [
   { name: 'restart, descriptor store', goal: NOTHING_LOST, play: (...stage) => byManager(stage, 'restart') },
   { name: 'takeover', goal: NOTHING_LOST, play: (...stage) => byItself(stage, ([node]) => takeOver(node)) },
   {
-    name: 'takeover, killed half way (3 times)',
+    name: 'takeover, the next one killed at three steps',
     goal: NOTHING_LOST,
     play: (...stage) =>
       byItself(stage, async ([node]) => {

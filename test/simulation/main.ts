@@ -13,13 +13,20 @@ const command = new Command('npm run simulate --')
   .usage('[OPTIONS]')
   .description(
     'Runs the lease logic of several nodes, with its clock and timers, over a network and a model of etcd that fail in ' +
-      'every way that chance finds. Ends at the first thing that must not be, and says with which seed it comes again.',
+      'every way that chance finds. Ends at the first thing that must not happen, and says with which seed it happens again.',
   )
   .helpOption('-h, --help', 'explain and exit')
   .option('--steps <count>', 'how many', count(1, 1_000_000_000), DEFAULT_STEPS)
   .option('--seed <number>', 'what chance begins with (default: of the moment, and printed)', count(0, MAX_SEED))
-  .addHelpText('after', '\nExit status: 0 nothing that must not be, 1 something, 2 the command line is wrong.')
+  .addHelpText(
+    'after',
+    '\nExit status: 0 nothing happened that must not, 1 something did, 2 the command line is wrong.',
+  )
   .configureHelp({ helpWidth: 110 });
+
+function number(value: number): string {
+  return value.toLocaleString('en-US');
+}
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
@@ -29,20 +36,21 @@ process.exitCode = await reportErrors('simulate', async () => {
   const parsed = parseCommandLine(command, process.argv.slice(2), (text) => void process.stdout.write(text));
   if (parsed === undefined) return 0;
   const { steps, seed = Date.now() % MAX_SEED } = parsed.opts<{ steps: number; seed?: number }>();
-  print(`simulating ${steps} steps, seed ${seed}`);
+  print(`simulating ${number(steps)} steps, seed ${seed}`);
   const startedAt = performance.now();
   let told = 0;
   const result = await simulate(steps, seed, (done) => {
     if (done - told < STEPS_A_LINE) return;
     told = done;
-    print(`${done} steps`);
+    print(`${number(done)} steps`);
   });
   const seconds = (performance.now() - startedAt) / 1000;
   const faults = [...result.happened].sort(([, a], [, b]) => b - a).map(([kind, count]) => `${kind} ${count}`);
+  const worlds = result.worlds === 1 ? '1 world' : `${number(result.worlds)} worlds`;
+  print(`faults: ${faults.join(', ')}`);
   print(
-    `${result.steps} steps in ${result.worlds === 1 ? '1 world' : `${result.worlds} worlds`}, ${result.hours.toFixed(0)} hours of theirs, in ${seconds.toFixed(0)} s: ` +
-      'nothing that must not be',
+    `passed: ${number(result.steps)} steps in ${worlds} (${number(Math.round(result.hours))} simulated hours), ` +
+      `in ${seconds.toFixed(0)} s; nothing happened that must not`,
   );
-  print(`what went wrong in them: ${faults.join(', ')}`);
   return 0;
 });

@@ -40,7 +40,7 @@ export interface Row {
 
 /** One leg, on one node or (`-`) in the network. */
 export interface Leg {
-  readonly name: 'sending' | 'hosts' | 'encap' | 'underlay' | 'decap' | 'receiving' | 'own count';
+  readonly name: 'sending' | 'hosts' | 'encap' | 'underlay' | 'decap' | 'receiving' | 'own count out' | 'own count in';
   readonly node: string;
   readonly came: number;
   readonly wentOn: number;
@@ -203,8 +203,8 @@ function receivingLeg({ nodes, programs }: Measures): Leg {
 /** An agent that was never interrupted has counted what the kernel has. */
 function ownCounts({ name, host, agent }: NodeMeasures, underlay: Tally): Leg[] {
   return [
-    leg('own count', name, agent.encap.packets, sumOf(underlay, `nft.sent_${name}`), []),
-    leg('own count', name, agent.decap.packets, sumOf(host, 'flannel0.rxPackets'), []),
+    leg('own count out', name, agent.encap.packets, sumOf(underlay, `nft.sent_${name}`), []),
+    leg('own count in', name, agent.decap.packets, sumOf(host, 'flannel0.rxPackets'), []),
   ];
 }
 

@@ -130,7 +130,7 @@ async function burst({ traffic, cluster: { pods } }: Scene, chance: Chance): Pro
   const from = chance.oneOf(pods);
   const to = chance.oneOf(pods.filter((pod) => pod !== from));
   const { sent, lost } = await traffic.burst(from, to);
-  return `${sent} datagrams at once between ${from.name} and ${to.name}, both ways: ${lost} found no room`;
+  return `${sent} datagrams at once between ${from.name} and ${to.name}, both ways: ${lost} did not arrive`;
 }
 
 /** Datagrams of a host that has no lease, until the socket's queue is full. */

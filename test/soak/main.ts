@@ -28,7 +28,7 @@ const command = new Command('npm run soak --')
   .option('--seed <number>', 'what chance begins with (default: chosen and printed)', count(1, MAX_SEED))
   .addHelpText(
     'after',
-    '\nExit status: 0 every packet is accounted for and nothing that must not be, 1 not so,\n2 the command line is wrong.',
+    '\nExit status: 0 every packet is accounted for and nothing happened that must not, 1 not so,\n2 the command line is wrong.',
   )
   .configureHelp({ helpWidth: 110 });
 
@@ -42,5 +42,6 @@ process.exitCode = await runProgram('soak', async (signal) => {
   const report = await runSoak({ minutes, seed, say, signal });
   process.stdout.write(`${soakReport(report, paintFor(process.stdout, process.env)).join('\n')}\n`);
   for (const failure of report.failures) say(failure);
+  if (report.failures.length === 0) say('passed: every packet is accounted for, and nothing happened that must not');
   return report.failures.length === 0 ? 0 : 1;
 });

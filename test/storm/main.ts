@@ -29,7 +29,7 @@ const command = new Command('npm run storm --')
   .option('--seed <number>', 'what chance begins with (default: chosen and printed)', count(1, MAX_SEED))
   .addHelpText(
     'after',
-    '\nExit status: 0 the table was right and no datagram was lost, 1 not so, 2 the command line is wrong.',
+    '\nExit status: 0 the table was right and no packet was lost, 1 not so, 2 the command line is wrong.',
   )
   .configureHelp({ helpWidth: 110 });
 
@@ -40,7 +40,10 @@ process.exitCode = await runProgram('storm', async (signal) => {
   const { leases, seconds, rate, seed = 1 + Math.floor(Math.random() * MAX_SEED) } = parsed.opts<Parsed>();
   const say = (line: string): void => void process.stderr.write(`storm: ${line}\n`);
   say(`seed ${seed}`);
-  const { facts, sound } = await measureStorm({ leases, seconds, changesPerSecond: rate, seed, say, signal });
+  const { facts, failures } = await measureStorm({ leases, seconds, changesPerSecond: rate, seed, say, signal });
   process.stdout.write(`${formatFacts(facts).join('\n')}\n`);
-  return sound ? 0 : 1;
+  say(
+    failures.length === 0 ? 'passed: table and etcd agree, and no packet was lost' : `failed: ${failures.join('; ')}`,
+  );
+  return failures.length === 0 ? 0 : 1;
 });

@@ -29,7 +29,13 @@ type Facts = readonly (readonly [name: string, value: string])[];
 const STORMY_SUBNETS = 4096;
 const STARTS = 3;
 
-export async function measureStorm(options: MeasureOptions): Promise<{ facts: Facts; sound: boolean }> {
+export interface Measured {
+  readonly facts: Facts;
+  /** What was not as it has to be; empty when all was. */
+  readonly failures: readonly string[];
+}
+
+export async function measureStorm(options: MeasureOptions): Promise<Measured> {
   const { leases, seconds, say } = options;
   const config = { Network: '10.0.0.0/8', SubnetMin: '10.0.0.0' };
   const cluster = await Cluster.create('storm', { nodes: 2, config });
@@ -45,17 +51,19 @@ export async function measureStorm(options: MeasureOptions): Promise<{ facts: Fa
     say('commands');
     await untilReached(from, to);
     facts.push(...(await measureCommands(node, cluster.nodes[1])));
-    let sound = (await differences(node, new Chance(options.seed))).length === 0;
+    const failures: string[] = [];
+    if ((await differences(node, new Chance(options.seed))).length !== 0) {
+      failures.push('the table differed from etcd before the storm');
+    }
     if (seconds > 0) {
       const pacedTraffic = await compileHarness('paced_traffic.cc', cluster.folder);
       await untilReached(from, to);
       say(`${seconds} s of storm`);
       const account = await underStorm(cluster, { ...options, subnets: STORMY_SUBNETS, pacedTraffic });
       facts.push(...stormFacts(account));
-      const { traffic } = account;
-      sound &&= account.differences.length === 0 && traffic.there.lost + traffic.back.lost === 0;
+      failures.push(...failuresOf(account));
     }
-    return { facts, sound };
+    return { facts, failures };
   } finally {
     await cluster.dispose();
   }
@@ -102,6 +110,14 @@ async function measureStarts(node: ClusterNode, { leases, signal }: MeasureOptio
     ['snapshot', rows[4].join(', ')],
     ['resident memory after the starts', memory],
   ];
+}
+
+function failuresOf({ differences, traffic: { there, back, tcp } }: StormAccount): string[] {
+  const failures: string[] = [];
+  if (differences.length !== 0) failures.push('table and etcd differ after the storm');
+  if (there.lost + back.lost !== 0) failures.push('datagrams were lost');
+  if (!tcp.intact) failures.push('the TCP stream is not intact');
+  return failures;
 }
 
 function stormFacts(account: StormAccount): [string, string][] {

@@ -63,7 +63,9 @@ export function checkConfiguration({ status }: Pick<NodeFacts, 'status'>): Findi
   if (!status.known) return skip(NO_ANSWER);
   const concern = concernOf(status, 'configuration');
   if (concern !== undefined) return warn(concern.message, concern.remedy, [`since ${concern.since}`]);
-  return status.value.network === undefined ? skip('there is none yet') : ok('the store has what the agent runs with');
+  if (status.value.network === undefined) return skip('there is none yet');
+  if (!status.value.store.healthy) return skip('the store does not answer, so whether it was changed is not known');
+  return ok('the store has what the agent runs with');
 }
 
 /** Other nodes send to the PublicIP; two leases with one mean that one of the two nodes gets what is the other's. */

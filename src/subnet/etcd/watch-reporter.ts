@@ -24,7 +24,7 @@ export class WatchReporter {
     this.#clock = clock;
     this.#logger = logger;
     this.#reasons = new ReasonReporter(
-      (reason) => this.#tell(`broke off and is set up again: ${reason}`),
+      (reason) => this.#tell(`broke off; trying again: ${reason}`),
       () => clock.elapsed(),
     );
   }

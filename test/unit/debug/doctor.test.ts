@@ -25,6 +25,7 @@ import {
   server,
   SILENCE,
   status,
+  STATUS,
   STORE,
   unknown,
 } from './healthy-node.js';
@@ -219,6 +220,13 @@ const CASES: readonly Case[] = [
     id: 'configuration',
     status: 'warn',
     says: /differs in Network/,
+  },
+  {
+    what: 'a configuration that may have been changed since the store was last heard',
+    facts: status({ store: { ...STATUS.store, healthy: false } }),
+    id: 'configuration',
+    status: 'skip',
+    says: /the store does not answer/,
   },
   {
     what: 'another machine with this public IP',

@@ -21,7 +21,7 @@ export function lease(subnet: string, publicIP: string, own = false): LeaseAnswe
   return { subnet, publicIP, reserved: false, expires, backendType: 'udp', own };
 }
 
-const STATUS: StatusAnswer = {
+export const STATUS: StatusAnswer = {
   version: '0.1.0',
   pid: 812,
   startedAt: '2026-03-01T09:00:00.000Z',

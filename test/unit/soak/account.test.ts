@@ -71,7 +71,7 @@ describe('the account of a soak', () => {
     const { missing, legs } = accountFor(measures({ receiver: { 'flannel0.rxPackets': 980 } }));
     assert.notEqual(missing, 0);
     const lacking = legs.filter((leg) => leg.missing !== 0).map(({ name, node }) => `${name} ${node}`);
-    assert.deepEqual(lacking, ['hosts node2', 'decap node2', 'own count node2']);
+    assert.deepEqual(lacking, ['hosts node2', 'decap node2', 'own count in node2']);
   });
 
   test('finds packets missing though others came from nowhere', () => {

@@ -38,7 +38,7 @@ test('an outage is told once, once a minute while it lasts, and its end at once'
   reporter.broke(REFUSED);
   reporter.stands();
   assert.deepEqual(lines.slice(2), [
-    `the watch on the leases broke off and is set up again: ${REFUSED}`,
+    `the watch on the leases broke off; trying again: ${REFUSED}`,
     'watching the leases again',
   ]);
 });
@@ -61,7 +61,7 @@ test('a store that comes and goes is told three times and then once a minute, an
   await pass(20_000);
   assert.deepEqual(lines.slice(19), ['watching the leases again']);
   reporter.broke(CLOSED);
-  assert.match(lines[20], /broke off and is set up again/);
+  assert.match(lines[20], /broke off; trying again/);
 });
 
 test('a watch that nobody needs any more says nothing', async () => {
