@@ -30,7 +30,9 @@ function agentFacts(status: StatusAnswer, paint: Paint, nowMs: number): Fact[] {
   const facts: Fact[] = [];
   const uptime = nowMs - Date.parse(status.startedAt);
   facts.push(['Agent', `flanneld ${status.version}, pid ${status.pid}, up ${wordDuration(uptime)}`]);
-  const state = STATES[status.state] ?? status.state;
+  // An agent that began by the last run's snapshot, or needs another subnet, carries packets while it waits for the store.
+  const meanwhile = status.state === 'configuration' && backend !== undefined ? '; packets flow meanwhile' : '';
+  const state = `${STATES[status.state] ?? status.state}${meanwhile}`;
   facts.push(['State', status.state === 'ready' ? paint.good(state) : paint.warning(state)]);
   if (status.reason !== undefined) facts.push(['Reason', paint.bad(status.reason)]);
   for (const { message, remedy } of status.concerns ?? []) {

@@ -127,6 +127,11 @@ test('status says what an agent waits for, and why', () => {
   ]);
 });
 
+test('status of an agent that carries packets while it waits for the store says so', () => {
+  const lines = statusReport({ ...READY, state: 'configuration', reason: 'etcd cannot be reached' }, plain, NOW);
+  assert.equal(lines[1], 'State        waiting for the network configuration; packets flow meanwhile');
+});
+
 test('status shows what somebody should see to, and what to do about it', () => {
   const since = '2026-03-01T11:00:00.000Z';
   const concerns = [{ id: 'lost-subnet', since, message: 'a subnet is lost', remedy: 'make the bridge anew' }] as const;
