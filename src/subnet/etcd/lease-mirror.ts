@@ -8,6 +8,7 @@ import type { Lease } from '../lease.js';
 import { quoted } from '../json-fields.js';
 import { parseLeaseKey, type LeaseKey } from '../lease-key.js';
 import type { StoreObserver } from '../subnet-manager.js';
+import { CrowdedSubnet } from './crowded-subnet.js';
 import { SkippedKeys } from './skipped-keys.js';
 import { isRemoval } from './watch-stream.js';
 import { entryName, entryOf, type StoredEntry } from './stored-entry.js';
@@ -24,8 +25,8 @@ export interface LeaseMirrorOptions {
 export class LeaseMirror {
   /** The lease of each subnet: of several keys, which differ in their IPv6 half, that of the one written last. */
   private holders = new Map<number, Lease>();
-  /** What the other keys of a subnet say, those written last at the end. Hardly any subnet has some. */
-  private shadowed = new Map<number, readonly Lease[]>();
+  /** Subnets that have several keys. Hardly any has. */
+  private crowded = new Map<number, CrowdedSubnet>();
   private readonly skipped: SkippedKeys;
   private readonly folderBytes: number;
 
@@ -37,7 +38,7 @@ export class LeaseMirror {
   /** Begins anew from a listing; returns what it holds. */
   reset(entries: readonly StoredEntry[]): Lease[] {
     this.holders = new Map();
-    this.shadowed = new Map();
+    this.crowded = new Map();
     this.skipped.beginAnew();
     const crowded = new Set<number>();
     for (const entry of entries) {
@@ -102,23 +103,29 @@ export class LeaseMirror {
   private put(lease: Lease): void {
     const key = prefixKey(lease.subnet);
     const before = this.holders.get(key);
-    if (before !== undefined) this.shadowed.set(key, [...(this.shadowed.get(key) ?? []), before]);
     this.holders.set(key, lease);
+    if (before === undefined) return;
+    let crowd = this.crowded.get(key);
+    if (crowd === undefined) {
+      crowd = new CrowdedSubnet();
+      crowd.put(before);
+      this.crowded.set(key, crowd);
+    }
+    crowd.put(lease);
   }
 
   /** Forgets what a key held; says whether it held anything. */
   private remove({ subnet, ipv6Subnet }: LeaseKey): boolean {
     const key = prefixKey(subnet);
-    const holder = this.holders.get(key);
-    if (holder === undefined) return false;
-    const others = this.shadowed.get(key) ?? [];
-    const left = [...others, holder].filter((lease) => lease.ipv6Subnet !== ipv6Subnet);
-    const last = left.pop();
-    if (last === undefined) this.holders.delete(key);
-    else this.holders.set(key, last);
-    if (left.length === 0) this.shadowed.delete(key);
-    else this.shadowed.set(key, left);
-    return last !== holder || left.length < others.length;
+    const crowd = this.crowded.get(key);
+    if (crowd === undefined) {
+      return this.holders.get(key)?.ipv6Subnet === ipv6Subnet && this.holders.delete(key);
+    }
+    if (!crowd.remove(ipv6Subnet)) return false;
+    if (crowd.size <= 1) this.crowded.delete(key);
+    if (crowd.holder === undefined) this.holders.delete(key);
+    else this.holders.set(key, crowd.holder);
+    return true;
   }
 }
 

@@ -98,6 +98,6 @@ function parseEndpoint(endpoint: string, tlsFiles: boolean): { address: string; 
   const socket = /^unix:(?:\/\/)?(\/.+)$/.exec(endpoint);
   if (socket !== null) return { address: `unix:${socket[1]}`, tls: false };
   // What stands before an @ may be a password.
-  const shown = endpoint.replace(/\/\/.*@/, '//…@');
+  const shown = endpoint.replace(/^([a-z]+:\/\/)?.*@/i, '$1…@');
   throw new UsageError(`--etcd-endpoints ${JSON.stringify(shown)}: expected a URL such as http://127.0.0.1:2379`);
 }

@@ -113,3 +113,27 @@ test('of values that are too long, and too deep for the stack, only that is told
   assert.deepEqual(heard, ['10.5.1.0-24', '10.5.2.0-24', '10.5.3.0-24', '10.5.4.0-24']);
   assert.equal(skipped(), 4);
 });
+
+test('a subnet with thousands of keys is followed like any other, and held by the one written last', () => {
+  const KEYS = 20_000;
+  const one = mirror();
+  const change = (index: number, value: string | undefined, revision: number): IEvent =>
+    event(`10.5.1.0-24&fc00:0:0:${index.toString(16)}::-64`, value, revision);
+  const owner = (of: string): string => `{"PublicIP":"${of}","PublicIPv6":null}`;
+  const holder = ({ changed }: { changed: { publicIp: number }[] }): string[] =>
+    changed.map(({ publicIp }) => formatIpv4(publicIp));
+
+  const written = Array.from({ length: KEYS }, (_, index) => change(index, owner('192.0.2.1'), index + 2));
+  assert.equal(one.reset(written.map(({ kv }) => entryOf(kv, PREFIX.length))).length, 1);
+  // Each is written once more, in another order, and goes in a third.
+  const again = Array.from({ length: KEYS }, (_, index) => (index * 7919) % KEYS);
+  assert.deepEqual(holder(one.apply(again.map((index, at) => change(index, owner('192.0.2.2'), KEYS + at + 2)))), [
+    '192.0.2.2',
+  ]);
+  const [first, last] = [again[0], again[KEYS - 1]];
+  assert.deepEqual(holder(one.apply([change(first, owner('192.0.2.3'), 3 * KEYS)])), ['192.0.2.3']);
+  assert.deepEqual(holder(one.apply([change(first, undefined, 3 * KEYS + 1)])), ['192.0.2.2']);
+  const rest = again.filter((index) => index !== first && index !== last).reverse();
+  assert.deepEqual(one.apply(rest.map((index) => change(index, undefined, 4 * KEYS))).removed, []);
+  assert.equal(one.apply([change(last, undefined, 5 * KEYS)]).removed.length, 1);
+});

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { UsageError } from '../../../src/errors.js';
+import { etcdTargets } from '../../../src/subnet/etcd/options.js';
 import { passwordSource } from '../../../src/subnet/etcd/password.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'flannelette-password-'));
@@ -39,4 +40,13 @@ test('a file that cannot be the password is refused by its name, without what it
   }
   assert.throws(() => passwordSource({ ...options, passwordFile: join(folder, 'none') }), /there is no such file/);
   assert.throws(() => passwordSource({ ...options, username: undefined, passwordFile }), /--etcd-username/);
+});
+
+test('what may be a password in an endpoint is not shown', () => {
+  for (const endpoint of ['http://user:secret@h:2379', 'user:secret@h:2379', 'http://user:se//cret@h']) {
+    assert.throws(
+      () => etcdTargets({ endpoints: [endpoint], prefix: '/coreos.com/network' }),
+      (error) => error instanceof UsageError && /@h/.test(error.message) && !/se\S*cret/.test(error.message),
+    );
+  }
 });
