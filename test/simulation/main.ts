@@ -25,7 +25,7 @@ const command = new Command('npm run simulate --')
   .configureHelp({ helpWidth: 110 });
 
 function number(value: number): string {
-  return value.toLocaleString('en-US');
+  return value.toLocaleString('en-US', { maximumFractionDigits: 1 });
 }
 
 function print(line: string): void {
@@ -49,8 +49,8 @@ process.exitCode = await reportErrors('simulate', async () => {
   const worlds = result.worlds === 1 ? '1 world' : `${number(result.worlds)} worlds`;
   print(`faults: ${faults.join(', ')}`);
   print(
-    `passed: ${number(result.steps)} steps in ${worlds} (${number(Math.round(result.hours))} simulated hours), ` +
-      `in ${seconds.toFixed(0)} s; nothing happened that must not`,
+    `passed: ${number(result.steps)} steps in ${worlds} (${number(result.hours)} simulated hours), ` +
+      `in ${number(seconds)} s; nothing happened that must not`,
   );
   return 0;
 });
