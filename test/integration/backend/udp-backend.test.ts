@@ -26,6 +26,13 @@ describe('two nodes, each with a pod', () => {
     assert.match(await overlay.node1.ip('route show 10.5.0.0/16'), /dev flannel0/);
   });
 
+  test('its queue and the socket hold what arrives while no agent runs', async () => {
+    assert.match(await overlay.node1.ip('link show dev flannel0'), / qlen 4000\b/);
+    const { stdout } = await overlay.node1.exec('ss', ['-uamn', 'sport = :8285']);
+    // The kernel counts its own share besides: twice what it was asked for. socket(7)
+    assert.match(stdout, new RegExp(`\\brb${2 * 4 * 1024 * 1024}\\b`));
+  });
+
   const pairs: [string, () => Promise<string>][] = [
     ['pod to pod', () => ping(overlay.pod1, ['-c', '20', '10.5.2.6'])],
     ['pod to pod, the other way', () => ping(overlay.pod2, ['-c', '20', '10.5.1.6'])],
