@@ -24,7 +24,7 @@ export type Capability = keyof typeof CAPABILITIES;
 /** Bits of a file's mode, for one class of users. */
 export const READ = 4;
 export const WRITE = 2;
-const SEARCH = 1;
+export const SEARCH = 1;
 
 /** What a daemon with these flags needs as this user. */
 export function neededCapabilities(options: FlanneldOptions, identity: Identity): Capability[] {

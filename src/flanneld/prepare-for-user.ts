@@ -3,7 +3,7 @@ import { chmodSync, chownSync, mkdirSync, statSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import type { Identity } from '../dataplane/rights.js';
 import { FlannelError, errorMessage } from '../errors.js';
-import { READ, WRITE, inaccessibleFiles, mayAccess, runtimeFolders } from './capabilities.js';
+import { READ, SEARCH, WRITE, inaccessibleFiles, mayAccess, runtimeFolders } from './capabilities.js';
 import type { FlanneldOptions } from './flags.js';
 import { giveFolder } from './give-folder.js';
 import { handoverPath } from './handover.js';
@@ -34,11 +34,20 @@ export function prepareFor(options: FlanneldOptions, identity: Identity): string
     openTunTo(identity);
     return left;
   }
-  throw new FlannelError(
-    'HOST',
-    `the user ${options.user} of --user may not ${runtimeFolders(options).includes(path) ? 'write to' : 'read'} ${path}: ` +
-      `give it to that user, as with \`chown ${options.user} ${path}\``,
-  );
+  const closed = closedFolder(path, identity);
+  const remedy =
+    closed === undefined
+      ? `give it to that user, as with \`chown ${options.user} ${path}\``
+      : `let that user pass through ${closed}, as with \`chmod o+x ${closed}\`, or choose another place`;
+  const access = runtimeFolders(options).includes(path) ? 'write to' : 'read';
+  throw new FlannelError('HOST', `the user ${options.user} of --user may not ${access} ${path}: ${remedy}`);
+}
+
+/** The first folder on the way to a file that a user may not pass through; `undefined` where none is in the way. */
+function closedFolder(path: string, identity: Identity): string | undefined {
+  const folder = dirname(resolve(path));
+  if (folder === resolve(path)) return undefined;
+  return closedFolder(folder, identity) ?? (mayAccess(folder, SEARCH, identity) ? undefined : folder);
 }
 
 /** The names of what an earlier run, as root, may have left in a folder. */
