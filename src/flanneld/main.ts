@@ -31,6 +31,8 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     setTimeout(() => void exit(EXIT_OK), STOP_DEADLINE_MS);
   });
 }
+// Node would open its debugger, by which every user of this host could run code with the daemon's rights.
+process.on('SIGUSR1', () => logger?.info('SIGUSR1 is not used: nothing is done'));
 // Node's own way is to print these, which tells a user nothing.
 process.removeAllListeners('warning');
 process.on('warning', (warning) => logger?.debug(`Node.js warns: ${errorMessage(warning)}`));

@@ -330,6 +330,15 @@ describe('a signal', () => {
       });
     }
   }
+
+  test('SIGUSR1 opens no debugger', async () => {
+    const daemon = run(files.flags(['http://127.0.0.1:1']));
+    await daemon.line(/waiting/);
+    daemon.signal('SIGUSR1');
+    await daemon.line(/SIGUSR1 is not used/);
+    await daemon.stop();
+    assert.doesNotMatch(daemon.lines.join('\n'), /debugger/i);
+  });
 });
 
 describe('the own lease', () => {
