@@ -39,6 +39,7 @@ interface ControlAnswers {
 export class Daemon {
   readonly subnetFile: string;
   readonly controlSocket: string;
+  readonly #program: string;
   #output = '';
   readonly #child: ChildProcess;
   readonly #ended: Promise<Omit<Ending, 'afterMs'>>;
@@ -55,6 +56,7 @@ export class Daemon {
     this.subnetFile = flagValue(flags, 'subnet-file') ?? join(folder, 'subnet.env');
     this.controlSocket = flagValue(flags, 'control-socket') ?? join(folder, 'flanneld.sock');
     this.#oldSubnetFile = identityOf(this.subnetFile);
+    this.#program = program;
     const ownFlags = program === FLANNELD ? [`--control-socket=${this.controlSocket}`] : [];
     // The kernel ends it with the test, however that ends.
     this.#child = namespace.spawn(
@@ -163,14 +165,15 @@ export class Daemon {
 
   /** The end of its output, for failures. */
   get evidence(): string {
-    return `flanneld ${this.#running ? 'runs' : 'has ended'} and said last:\n${this.lines.slice(-25).join('\n')}`;
+    const last = this.lines.length === 0 ? 'nothing' : `last:\n${this.lines.slice(-25).join('\n')}`;
+    return `flanneld ${this.#running ? 'runs' : 'has ended'} and said ${last}`;
   }
 
   #until<T>(what: string, condition: () => T | undefined | false, withinMs?: number): Promise<T> {
     const check = (): T | undefined | false => {
       const value = condition();
       if ((value === undefined || value === false) && !this.#running) {
-        throw new Error(`flanneld has ended while the test waited: ${what}\n${this.evidence}`);
+        throw new Error(`${this.#program} has ended before this: ${what}\n${this.evidence}`);
       }
       return value;
     };
