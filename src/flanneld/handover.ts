@@ -118,7 +118,11 @@ export class HandoverServer {
 
   /** Unless another agent has put its own there since. */
   removeSocket(): void {
-    if (statSync(this.#path, { throwIfNoEntry: false })?.ino === this.#inode) rmSync(this.#path, { force: true });
+    try {
+      if (statSync(this.#path).ino === this.#inode) rmSync(this.#path);
+    } catch {
+      // Already gone, or out of reach: nobody listens there, which the next one finds out.
+    }
   }
 
   async #serve(channel: MessageChannel): Promise<void> {
