@@ -41,7 +41,7 @@ process.exitCode = await runProgram('soak', async (signal) => {
   say(`${minutes === 1 ? '1 minute' : `${minutes} minutes`}, seed ${seed}`);
   const report = await runSoak({ minutes, seed, say, signal });
   process.stdout.write(`${soakReport(report, paintFor(process.stdout, process.env)).join('\n')}\n`);
-  for (const failure of report.failures) say(`failed: ${failure}`);
+  for (const failure of report.failures) say(failure);
   if (report.failures.length === 0) say('passed: every packet is accounted for, and nothing happened that must not');
   return report.failures.length === 0 ? 0 : 1;
 });
