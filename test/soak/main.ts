@@ -1,15 +1,20 @@
 /** `npm run soak`: a network under traffic and everything that can happen to it, and a table of what became of it. */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Command } from 'commander';
 import { count, parseCommandLine } from '../../bench/command-line.js';
 import { runProgram } from '../../bench/program.js';
 import { paintFor } from '../../src/flannelctl/paint.js';
 import { requireRoot } from '../../src/lab/requirements.js';
+import { ROOT } from '../harness/daemon.js';
 import { soakReport } from './report.js';
-import { runSoak } from './soak.js';
+import { runSoak, type AgentReport } from './soak.js';
 
 const DEFAULT_MINUTES = 1;
 const MAX_MINUTES = 7 * 24 * 60;
 const MAX_SEED = 2 ** 31;
+/** For what the agents of a soak that failed have logged. */
+const LOGS = join(ROOT, 'dist/soak');
 
 interface Parsed {
   readonly minutes: number;
@@ -41,7 +46,17 @@ process.exitCode = await runProgram('soak', async (signal) => {
   say(`${minutes === 1 ? '1 minute' : `${minutes} minutes`}, seed ${seed}`);
   const report = await runSoak({ minutes, seed, say, signal });
   process.stdout.write(`${soakReport(report, paintFor(process.stdout, process.env)).join('\n')}\n`);
-  for (const failure of report.failures) say(failure);
-  if (report.failures.length === 0) say('passed: every packet is accounted for, and nothing happened that must not');
-  return report.failures.length === 0 ? 0 : 1;
+  for (const failure of report.failures) say(`failed: ${failure}`);
+  if (report.failures.length === 0) {
+    say('passed: every packet is accounted for, and nothing happened that must not');
+    return 0;
+  }
+  await keepLogs(report.agents);
+  say(`what the agents have logged is in ${LOGS}`);
+  return 1;
 });
+
+async function keepLogs(agents: readonly AgentReport[]): Promise<void> {
+  await mkdir(LOGS, { recursive: true });
+  await Promise.all(agents.map(({ node, log }) => writeFile(join(LOGS, `${node}.log`), log)));
+}

@@ -44,6 +44,8 @@ export interface AgentReport {
   readonly descriptors: Course;
   readonly logLines: number;
   readonly lapses: readonly Lapse[];
+  /** All that its processes have logged. */
+  readonly log: string;
 }
 
 export interface SoakReport {
@@ -268,5 +270,5 @@ class Soak {
 function reportOf(agent: Agent): AgentReport {
   const { name, restarts, takeovers, kills, crashes, memoryKib, descriptors, lapses, log } = agent;
   const logLines = log.split('\n').filter((line) => line !== '').length;
-  return { node: name, restarts, takeovers, kills, crashes, memoryKib, descriptors, lapses, logLines };
+  return { node: name, restarts, takeovers, kills, crashes, memoryKib, descriptors, lapses, logLines, log };
 }
