@@ -63,7 +63,7 @@ export interface AgentParts {
   /** How this machine is asked what it has, until `serve` is called; by default each time anew. */
   readonly run?: RunCommand;
   /** The running agent that is to make room for this one. */
-  readonly predecessor?: Pick<Predecessor, 'makeRoom' | 'running' | 'ended' | 'leave'>;
+  readonly predecessor?: Pick<Predecessor, 'makeRoom' | 'running' | 'gone' | 'ended' | 'leave'>;
   /** @throws NetworkConfigError for a type that is not known */
   backendOfType(type: string): Promise<Backend>;
 }
@@ -188,8 +188,8 @@ export class Agent {
     } catch (error) {
       // A running agent that does not make room goes on, and is not to be disturbed.
       if (!(error instanceof FlannelError) || error.code === 'CONTROL') throw error;
-      // Nor is it to end for one that its flags keep from starting at all.
-      if (this.#parts.predecessor !== undefined && error.code === 'INTERFACE')
+      // Nor is it to end for one that its flags or this host keep from starting.
+      if (this.#parts.predecessor?.gone === false && ['INTERFACE', 'HOST'].includes(error.code))
         throw new FlannelError('CONTROL', `cannot take over from the running flanneld: ${error.message}`);
       this.#logger.warn(`the snapshot of the last run is not used: ${error.message}`);
       return undefined;

@@ -311,6 +311,11 @@ export class Predecessor {
     this.#progress = 'left';
   }
 
+  /** Whether the other one has given up its place: where this one does not go on, nobody does. */
+  get gone(): boolean {
+    return this.#progress === 'left';
+  }
+
   /** Waits for the other one's end. */
   ended(): Promise<void> {
     return untilEnded(this.#channel);

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { errorMessage } from '../../errors.js';
+import { errorMessage, FlannelError } from '../../errors.js';
 import { configureLink, type LinkSettings } from '../../host/link.js';
 import { listRoutes } from '../../host/routes.js';
 import type { Logger } from '../../log.js';
@@ -28,6 +28,19 @@ export class LinkKeeper {
       await this.restore(localAddresses);
     } catch (error) {
       this.sayOnce(errorMessage(error));
+    }
+  }
+
+  /**
+   * Makes a device of an earlier run as this one wants it. That the host refuses is no failure: packets flow through it as
+   * it is, and `check` puts back what they need.
+   */
+  async adopt(): Promise<void> {
+    try {
+      await configureLink(this.settings);
+    } catch (error) {
+      if (!(error instanceof FlannelError)) throw error;
+      this.sayOnce(`${this.settings.name} stays as the last run left it: ${error.message}`);
     }
   }
 

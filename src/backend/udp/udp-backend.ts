@@ -125,7 +125,8 @@ export class UdpBackend implements Backend {
       }
       await dataplane.resume();
       await options.predecessor?.running();
-      if (adopted) await configureLink(link);
+      const keeper = new LinkKeeper(link, logger);
+      if (adopted) await keeper.adopt();
       return new RunningUdpBackend({
         type: this.type,
         deviceName: device.name,
@@ -135,7 +136,7 @@ export class UdpBackend implements Backend {
         table,
         leases,
         slowPath,
-        link: new LinkKeeper(link, logger),
+        link: keeper,
         dataplane,
         tap: {
           taps: dataplane.taps(),

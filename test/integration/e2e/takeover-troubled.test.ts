@@ -5,7 +5,7 @@
  * Runs alone: the kernel's queues hold for so long as a takeover takes, and no longer.
  */
 import assert from 'node:assert/strict';
-import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -175,6 +175,41 @@ describe('a takeover of an agent with two queues', { skip: noCompiler }, () => {
     const accounts = await underSeveralFlows(() => takeOver(node, [TWO_QUEUES]));
     assertNothingLost(accounts, `${old.evidence}\n${node.running.evidence}`);
     await assertBothQueuesCarry(node.running);
+  });
+
+  /** An environment in which `ip` fails once, where its arguments match the pattern of a shell. */
+  async function ipFailingOnce(pattern: string): Promise<Readonly<Record<string, string>>> {
+    const folder = join(cluster.folder, `ip-${++gates}`);
+    const failed = join(folder, 'failed');
+    mkdirSync(folder);
+    const { stdout: real } = await node.namespace.exec('sh', ['-c', 'command -v ip']);
+    const fail = `if [ ! -e '${failed}' ]; then : > '${failed}'; echo 'Device or resource busy' >&2; exit 2; fi`;
+    const lines = ['#!/bin/sh', `case "$*" in ${pattern}) ${fail} ;; esac`, `exec '${real.trim()}' "$@"`];
+    writeFileSync(join(folder, 'ip'), lines.join('\n'), { mode: 0o755 });
+    return { PATH: `${folder}:${process.env.PATH}` };
+  }
+
+  test('to one whose host fails it before packets flow there leaves the running one as it is', async () => {
+    const old = node.running;
+    const environment = await ipFailingOnce('*-json*link*|*-json*addr*');
+    const accounts = await underSeveralFlows(async () => {
+      const next = node.launch(['--takeover', TWO_QUEUES], { environment });
+      node.daemon = old;
+      assert.equal((await next.ended()).status, 1);
+      assert.equal(next.said(/cannot take over from the running flanneld: .*resource busy/).length, 1, next.evidence);
+    });
+    assertNothingLost(accounts, old.evidence);
+    await assertBothQueuesCarry(old);
+  });
+
+  test('to one whose host fails it when packets flow there keeps them flowing', async () => {
+    const old = node.running;
+    const environment = await ipFailingOnce('*-batch*');
+    const accounts = await underSeveralFlows(() => takeOver(node, [TWO_QUEUES], { environment }));
+    const next = node.running;
+    assert.equal(next.said(/flannel0 stays as the last run left it: .*resource busy/).length, 1, next.evidence);
+    assertNothingLost(accounts, `${old.evidence}\n${next.evidence}`);
+    await assertBothQueuesCarry(next);
   });
 
   test('by two, of which one comes first: the other one ends in one line', async () => {
