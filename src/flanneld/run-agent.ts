@@ -65,6 +65,8 @@ export async function runAgent(
   };
 
   const service = await serviceManager(logger);
+  // Not late, as in other starts: the running agent is not to end for flags that this one cannot use, and packets flow there.
+  if (options.takeover) await manager.load();
   const predecessor = options.takeover ? await predecessorOf(options, logger) : undefined;
   const handed = [...(predecessor?.descriptors ?? [])];
   const snapshots = new SnapshotFile(snapshotPath(options.subnetFile), logger, predecessor?.snapshot);

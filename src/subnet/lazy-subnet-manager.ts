@@ -19,6 +19,11 @@ export class LazySubnetManager implements SubnetManager {
     this.#load = load;
   }
 
+  /** Loads it now. @throws what its loading throws */
+  async load(): Promise<void> {
+    await this.#manager();
+  }
+
   get name(): string {
     return this.#loaded?.name ?? 'not loaded yet';
   }

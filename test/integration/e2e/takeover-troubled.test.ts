@@ -212,6 +212,14 @@ describe('a takeover of an agent with two queues', { skip: noCompiler }, () => {
     await assertBothQueuesCarry(next);
   });
 
+  test('to one whose flags for the store cannot be used leaves the running one as it is', async () => {
+    const old = node.running;
+    const next = launchNext(undefined, ['--etcd-cafile=/nowhere/ca.pem']);
+    assert.equal((await next.ended()).status, 2);
+    assert.equal(next.said(/--etcd-cafile/).length, 1, next.evidence);
+    await assertBothQueuesCarry(old);
+  });
+
   test('by two, of which one comes first: the other one ends in one line', async () => {
     const old = node.running;
     const accounts = await underSeveralFlows(async () => {
