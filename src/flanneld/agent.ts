@@ -444,7 +444,7 @@ export class Agent {
     leases.observe(() => snapshots.changed());
     snapshots.follow(() => {
       const { config, lease: own } = this.#state;
-      if (config === undefined || own === undefined || !leases.complete) return undefined;
+      if (config === undefined || own === undefined || !leases.whole) return undefined;
       return { prefix: this.#options.etcd.prefix, config, own, leases: [...leases.values()] };
     });
   }

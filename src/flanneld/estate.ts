@@ -22,7 +22,7 @@ export function estateOf({ options, state, servers, snapshots, leave }: EstatePa
     unfit() {
       if (process.env.NOTIFY_SOCKET)
         return 'it runs under a service manager: restart it there, which loses no packet either';
-      return state.notReadyReason();
+      return state.notReadyReason() ?? (snapshots.whole ? undefined : 'etcd has not listed the leases yet');
     },
     ending: () => state.phase === 'stopping' && !process.env.NOTIFY_SOCKET,
     snapshot: () => snapshots.current(),

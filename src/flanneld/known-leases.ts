@@ -10,7 +10,9 @@ import type { LeaseWatcher } from '../subnet/subnet-manager.js';
 export class KnownLeases implements LeaseWatcher {
   readonly #leases = new Map<number, Lease>();
   #backend: RunningBackend | undefined;
+  /** The store has listed them. */
   #complete = false;
+  #remembered = false;
   #onChange: () => void = () => undefined;
 
   /** Calls `listener` after every change that the store tells. */
@@ -22,6 +24,7 @@ export class KnownLeases implements LeaseWatcher {
   remember(leases: readonly Lease[]): void {
     this.clear();
     for (const lease of leases) this.#leases.set(prefixKey(lease.subnet), lease);
+    this.#remembered = true;
   }
 
   /** Passes everything known, and every later change, on to a backend. */
@@ -50,11 +53,12 @@ export class KnownLeases implements LeaseWatcher {
   clear(): void {
     this.#leases.clear();
     this.#complete = false;
+    this.#remembered = false;
   }
 
-  /** Whether the store has listed its leases yet. */
-  get complete(): boolean {
-    return this.#complete;
+  /** Whether these are all leases: those that the store has listed or, until it has, those that an earlier run knew. */
+  get whole(): boolean {
+    return this.#complete || this.#remembered;
   }
 
   get size(): number {

@@ -42,6 +42,11 @@ export class SnapshotFile {
     this.#handedOver = handedOver;
   }
 
+  /** Whether there is anything to write, or to hand over. */
+  get whole(): boolean {
+    return this.#source?.() !== undefined;
+  }
+
   /** What there is to write now, for another process. */
   current(): string | undefined {
     const snapshot = this.#source?.();

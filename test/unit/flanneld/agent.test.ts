@@ -156,6 +156,21 @@ describe('the life of an agent', () => {
       );
     });
 
+    test('leaves what that knew for the next, where the store has not listed the leases since', async () => {
+      const node = new Node();
+      node.snapshot = earlier;
+      node.listsLeases = false;
+      await node.whileReady(() => (node.snapshot = undefined));
+      assert.deepEqual(node.snapshot, earlier);
+    });
+
+    test('leaves nothing where nobody knows all leases', async () => {
+      const node = new Node();
+      node.listsLeases = false;
+      await node.whileReady(() => undefined);
+      assert.equal(node.snapshot, undefined);
+    });
+
     test('leaves what the store told for the next', async () => {
       const node = new Node();
       await node.whileReady(() => undefined);

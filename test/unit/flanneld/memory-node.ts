@@ -76,6 +76,7 @@ export class Node {
   /** The only address that this host has. */
   address = EXTERNAL.address;
   startBackend: (options: BackendOptions) => Promise<void> = () => Promise.resolve();
+  listsLeases = true;
   /** What the last run left, and what this one leaves. */
   snapshot: StoreSnapshot | undefined;
   ensureRules: () => Promise<void> = () => Promise.resolve();
@@ -150,7 +151,7 @@ export class Node {
       watchLeases: (_config, watcher, signal) => {
         this.events.push('watch');
         this.watcher = watcher;
-        watcher.snapshot([OWN, PEER]);
+        if (this.listsLeases) watcher.snapshot([OWN, PEER]);
         return untilAborted(signal);
       },
       watchNetworkConfig: (tell, signal) => {
