@@ -32,6 +32,14 @@ export class UsageError extends FlannelError {
   }
 }
 
+/** What an agent hands over is of no use to the next one, whose flags ask for something else. */
+export class MisfitError extends FlannelError {
+  constructor(message: string) {
+    super('BACKEND', message);
+    this.name = 'MisfitError';
+  }
+}
+
 /** The network configuration is absent or invalid; it may be repaired in the store at any time. */
 export class NetworkConfigError extends FlannelError {
   constructor(message: string) {

@@ -19,7 +19,7 @@ import type { Backend, BackendOptions, RunningBackend } from '../backend/backend
 import type { DescriptorStore } from '../backend/descriptor-store.js';
 import { childAbort, type ChildAbort } from '../child-abort.js';
 import { pause, type Clock } from '../clock.js';
-import { FlannelError, type ErrorCode } from '../errors.js';
+import { FlannelError, MisfitError, type ErrorCode } from '../errors.js';
 import type { RunCommand } from '../host/command.js';
 import type { ExternalInterface } from '../host/external-interface.js';
 import type { Logger } from '../log.js';
@@ -171,10 +171,7 @@ export class Agent {
       const backend = await this.#parts.backendOfType(config.backend.type);
       const { external, publicIp } = await this.#underlayFor(config, backend);
       if (lease.publicIp !== publicIp) {
-        throw new FlannelError(
-          'LEASE',
-          `it is of the node ${formatIpv4(lease.publicIp)}, and this is ${formatIpv4(publicIp)}`,
-        );
+        throw new MisfitError(`it is of the node ${formatIpv4(lease.publicIp)}, and this is ${formatIpv4(publicIp)}`);
       }
       this.#remembered = describe(config);
       this.#parts.leases.remember(leases);
@@ -188,8 +185,8 @@ export class Agent {
     } catch (error) {
       // A running agent that does not make room goes on, and is not to be disturbed.
       if (!(error instanceof FlannelError) || error.code === 'CONTROL') throw error;
-      // Nor is it to end for one that its flags or this host keep from starting.
-      if (this.#parts.predecessor?.gone === false && ['INTERFACE', 'HOST'].includes(error.code))
+      // Nor is it to end for one that something else than what it hands over keeps from starting.
+      if (this.#parts.predecessor?.gone === false && !(error instanceof MisfitError))
         throw new FlannelError('CONTROL', `cannot take over from the running flanneld: ${error.message}`);
       this.#logger.warn(`the snapshot of the last run is not used: ${error.message}`);
       return undefined;

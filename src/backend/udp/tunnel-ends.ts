@@ -6,7 +6,7 @@
 import { closeFd, openTun, openUdp, type TunDevice } from '../../dataplane/native.js';
 import { boundSocket, discardQueue, queueShape } from '../../dataplane/passed-descriptors.js';
 import type { OffloadLadder } from '../../dataplane/offloads.js';
-import { FlannelError } from '../../errors.js';
+import { MisfitError } from '../../errors.js';
 import { listInterfaces } from '../../host/interfaces.js';
 import { listRoutes } from '../../host/routes.js';
 import type { BackendOptions } from '../backend.js';
@@ -30,7 +30,7 @@ export interface TunnelEnds {
   readonly adopted: boolean;
 }
 
-/** @throws FlannelError `HOST` or `BACKEND` */
+/** @throws FlannelError `HOST` or `BACKEND`; MisfitError where the running agent has to leave its place before */
 export async function openTunnelEnds(
   options: BackendOptions,
   workers: number,
@@ -59,7 +59,7 @@ export async function openTunnelEnds(
     // They are the running agent's, which may have to go on with them: nothing is taken from it.
     if (!whole || unused.length > 0) {
       stored.forEach(({ fd }) => closeFd(fd));
-      throw new FlannelError('BACKEND', 'the queues and sockets of the running flanneld do not fit these flags');
+      throw new MisfitError('the queues and sockets of the running flanneld do not fit these flags');
     }
     if (adoptedSockets.some((fd) => boundSocket(fd)?.gro !== true)) offloads.tried('udp-gro', TAKEN_OVER_WITHOUT);
   }
